@@ -1,0 +1,56 @@
+"""Filters over the service description."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Service, parse_services
+
+
+def service_problems(services: Any, environments: Any) -> list[str]:
+    """What is wrong with `inference_services` and `inference_environments`, a line each with key and fix."""
+    try:
+        parse_services(services, environments)
+    except DeployError as error:
+        return error.detail.splitlines()
+    return []
+
+
+def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:
+    """The environments of the services and their predecessors: name, and lock or prefix."""
+    parsed, known = parse_services(services, environments)
+    names = dict.fromkeys(service.environment for service in _all(parsed))
+    return [{"name": name, "lock": known[name].lock or "", "prefix": known[name].prefix or ""} for name in names]
+
+
+def models_used(services: Any, environments: Any) -> list[dict[str, str]]:
+    """The models of the services and their predecessors, each source once: folder name on the host, and source."""
+    parsed, _ = parse_services(services, environments)
+    sources: dict[str, str] = {}
+    for service in _all(parsed):
+        sources.setdefault(service.model.source, re.sub(r"[/:]", "-", service.model.name))
+    return [{"name": name, "source": source} for source, name in sources.items()]
+
+
+def service_ports(services: Any) -> list[dict[str, Any]]:
+    """Name and port of every service: what the modules that look at a host need of it."""
+    return [{"name": service["name"], "port": service["port"]} for service in services]
+
+
+def _all(services: tuple[Service, ...]) -> list[Service]:
+    return [one for service in services for one in (service, service.predecessor) if one is not None]
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Any]:
+        """The filters of this file by name."""
+        return {
+            "service_problems": service_problems,
+            "environments_used": environments_used,
+            "models_used": models_used,
+            "service_ports": service_ports,
+        }

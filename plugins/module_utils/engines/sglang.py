@@ -1,0 +1,62 @@
+"""SGLang's OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.engines.base import Endpoint, Engine, option_values
+
+# SGLang's own parser: it exits 2 and names the argument on stderr. Nothing is loaded, no GPU is touched.
+OPTION_CHECK = """
+import argparse, sys
+from sglang.srt.server_args import ServerArgs
+parser = argparse.ArgumentParser(prog="sglang.launch_server", allow_abbrev=False)
+ServerArgs.add_cli_args(parser)
+parser.parse_args(sys.argv[1:])
+"""
+
+
+def command(endpoint: Endpoint, options: Mapping[str, Any]) -> list[str]:
+    """`-m sglang.launch_server` (in every version; `sglang serve` exists since 0.5.9) with one flag an option."""
+    words = [
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        endpoint.model_path,
+        "--served-model-name",
+        endpoint.served_name,
+        "--host",
+        endpoint.host,
+        "--port",
+        str(endpoint.port),
+    ]
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is not False:
+            words += [flag, *option_values(value)]
+    return words
+
+
+def variables(endpoint: Endpoint) -> dict[str, str]:
+    """SGLang needs nothing beyond what every release gets."""
+    return {}
+
+
+ENGINE = Engine(
+    name="sglang",
+    package="sglang",
+    reserved={
+        "model_path": "model.source",
+        "model": "model.source",
+        "served_model_name": "model.name",
+        "host": "host",
+        "port": "port",
+    },
+    command=command,
+    variables=variables,
+    readiness="/health",
+    option_check=OPTION_CHECK,
+)

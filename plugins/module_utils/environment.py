@@ -1,0 +1,154 @@
+"""Environments on a host: what is installed in a prefix, and whether a build of it was finished.
+
+Standard library only, Python 3.9+: it runs inside Ansible modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+    bundle_problems,
+    lock_digest,
+    locked_packages,
+    normalize_name,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+__all__ = [
+    "RECORD",
+    "EnvironmentFacts",
+    "bundle_problems",
+    "inspect_prefix",
+    "load_environment",
+    "lock_digest",
+    "locked_packages",
+    "record_environment",
+]
+
+RECORD = "environment.json"
+SCHEMA = 1
+PROBE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class EnvironmentFacts:
+    """What a prefix holds.
+
+    Attributes:
+        prefix: absolute path of the environment; its interpreter is `<prefix>/bin/python`.
+        python: version of the interpreter, `3.11.9`.
+        packages: version of every installed Python package by PEP 503 name.
+        digest: names the content: the lock's digest for an environment built from one, else of `python` and `packages`.
+        name: the environment's name in the inventory; empty when it was not recorded.
+    """
+
+    prefix: str
+    python: str
+    packages: Mapping[str, str]
+    digest: str
+    name: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts as plain data, for a module's result."""
+        return asdict(self)
+
+
+def inspect_prefix(prefix: str | Path) -> EnvironmentFacts:
+    """Facts of any existing conda environment or venv; changes nothing.
+
+    Runs the interpreter once, isolated and without its site-packages, so that nothing of the environment is imported.
+
+    Raises:
+        DeployError: there is no `bin/python`, or it does not run.
+    """
+    prefix = Path(prefix)
+    python = interpreter_version(prefix)
+    packages = installed_packages(prefix, python)
+    content = json.dumps([python, sorted(packages.items())], separators=(",", ":"))
+    return EnvironmentFacts(str(prefix), python, packages, hashlib.sha256(content.encode()).hexdigest())
+
+
+def load_environment(prefix: str | Path) -> EnvironmentFacts | None:
+    """Facts that a finished build recorded in `prefix`; None when there is no finished build.
+
+    Raises:
+        DeployError: the record is there but is not readable as one.
+    """
+    path = Path(prefix) / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise DeployError(
+                f"{path} has schema {record['schema']}, this version reads {SCHEMA}",
+                fix="use the version of the deployer that built it, or remove the environment to build it again",
+            )
+        return EnvironmentFacts(str(prefix), record["python"], record["packages"], record["digest"], record["name"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeployError(f"{path} is not readable: {error!r}", fix=f"remove {prefix} to build it again") from error
+
+
+def record_environment(facts: EnvironmentFacts, built_at: str) -> None:
+    """Write the record that makes a build visible: whole and on disk, or not at all.
+
+    Args:
+        facts: what was built; `facts.prefix` exists.
+        built_at: when, ISO 8601.
+    """
+    path = Path(facts.prefix) / RECORD
+    content = {"schema": SCHEMA, **facts.as_dict(), "built_at": built_at}
+    del content["prefix"]
+    partial = path.with_suffix(".part")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.chmod(0o644)
+    partial.replace(path)
+
+
+def interpreter_version(prefix: Path, imports: str = "sys") -> str:
+    """Version of `<prefix>/bin/python`, which proves that it runs here and can import `imports` (comma-separated).
+
+    Raises:
+        DeployError: it is missing or does not run; the detail has what it said.
+    """
+    python = prefix / "bin" / "python"
+    if not python.exists():
+        raise DeployError(
+            f"{prefix} has no bin/python: not an environment, or its interpreter was removed",
+            fix="name the folder of a conda environment or venv, as `conda env list` shows it",
+        )
+    fix = "run it by hand on this host; a missing shared library or another host's architecture shows there"
+    probe = f"import sys, {imports}; print('%d.%d.%d' % sys.version_info[:3])"
+    try:
+        # -I -S: no PYTHONPATH, no user site, no .pth file of the environment.
+        done = subprocess.run(
+            [str(python), "-I", "-S", "-c", probe], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeployError(f"{python} does not run: {error}", fix=fix) from error
+    if done.returncode != 0:
+        raise DeployError(f"{python} is broken: exit {done.returncode}", fix=fix, detail=done.stderr.strip()[-2000:])
+    return done.stdout.strip()
+
+
+def installed_packages(prefix: Path, python: str) -> dict[str, str]:
+    """Version of every package in the environment's site-packages, by PEP 503 name; imports none of them."""
+    site_packages = prefix / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
+    found: dict[str, str] = {}
+    for distribution in distributions(path=[str(site_packages)]):
+        metadata = distribution.metadata
+        if metadata["Name"] and metadata["Version"]:
+            found.setdefault(normalize_name(metadata["Name"]), metadata["Version"])
+    return dict(sorted(found.items()))

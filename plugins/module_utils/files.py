@@ -1,0 +1,108 @@
+"""Files that survive a power cut: written beside their place, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+
+def sync_directory(path: str) -> None:
+    """Flush a directory's own entries to disk, so that a rename in it is durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: str, text: str, mode: int = 0o644) -> None:
+    """Replace `path` with `text` in one step: a reader sees the old file or the new one, also after a power cut."""
+    folder = os.path.dirname(path)
+    descriptor, partial = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
+    sync_directory(folder)
+
+
+def read_text(path: str) -> str | None:
+    """The text of `path`, or None where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: what digests are taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def pretty_json(value: Any) -> str:
+    """JSON for people: two spaces, sorted keys, a newline at the end."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: str) -> Any:
+    """The JSON value in `path`, or None where there is no such file.
+
+    Raises:
+        DeployError: the file is there and is not JSON.
+    """
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DeployError(
+            f"{path} is not valid JSON: {error}", "remove the file and run the deployment again"
+        ) from None
+
+
+def point_link(link: str, target: str) -> None:
+    """Make the symbolic link `link` name `target`, replacing what it named before in one step."""
+    partial = f"{link}.part"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)
+    os.symlink(target, partial)
+    os.replace(partial, link)
+    sync_directory(os.path.dirname(link))
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: str, wait: bool = True, busy: str = "") -> Iterator[None]:
+    """Hold an flock on `path`; the kernel drops it when the holder dies, so a dead holder cannot keep it.
+
+    Args:
+        path: the lock file; it is created, never removed.
+        wait: block until the lock is free; otherwise refuse at once.
+        busy: what to say when the lock is held and `wait` is false.
+    Raises:
+        DeployError: the lock is held by someone else and `wait` is false.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise DeployError(busy or f"{path} is locked by another run", "wait until it has ended") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""Receiving an artifact's files on a host: they arrive in a folder of their own, are verified there, and then land."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import sync_directory, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, damaged_files, missing_files
+
+# Small files travel together in one tar of this name.
+PACK = ".pack.tar"
+
+
+def check_room(folder: str, needed: int, what: str) -> None:
+    """Refuse before the first byte when `needed` bytes do not fit below `folder`.
+
+    Raises:
+        DeployError: they do not.
+    """
+    existing = folder
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise DeployError(
+            f"{what} needs {needed / 1e9:.2f} GB and {existing} has {free / 1e9:.2f} GB free",
+            "free space there, or set inference_root to a larger disk",
+        )
+
+
+def prepare(folder: str, manifest: Manifest, uploader: int) -> list[str]:
+    """Make the folder that files arrive in, for the user who logs in to bring them.
+
+    Args:
+        folder: Store.incoming of the artifact.
+        manifest: what has to arrive.
+        uploader: numeric id of the login user.
+    Returns:
+        Paths of the files that are still missing.
+    Raises:
+        DeployError: the rest does not fit on the disk.
+    """
+    missing = missing_files(manifest, folder)
+    sizes = {entry.path: entry.size for entry in manifest.files}
+    check_room(folder, sum(sizes[path] for path in missing), "the transfer")
+    os.makedirs(os.path.dirname(folder), mode=0o755, exist_ok=True)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    folders = {os.path.dirname(path) for path in missing}
+    for below in sorted(folders - {""}):
+        os.makedirs(os.path.join(folder, below), exist_ok=True)
+    _own(folder, uploader)
+    return missing
+
+
+def verify(folder: str, manifest: Manifest) -> None:
+    """Take the folder back from the uploader, unpack what came together, and compare every byte.
+
+    Raises:
+        DeployError: a file is missing or differs; a file that differs is removed, so that the next run sends it again.
+    """
+    _own(folder, os.geteuid())
+    _unpack(folder, manifest)
+    missing = missing_files(manifest, folder)
+    if missing:
+        raise DeployError(f"{len(missing)} files did not arrive, the first is {missing[0]}", "run again: it resumes")
+    damaged = damaged_files(manifest, folder)
+    for entry, _ in damaged:
+        os.unlink(os.path.join(folder, entry.path))
+    if damaged:
+        entry, found = damaged[0]
+        raise DeployError(
+            f"{entry.path} differs from its manifest: sha256 wanted {entry.sha256}, got {found}",
+            "the file changed at its source, or on the way; run again: only what differs is sent",
+            "\n".join(other.path for other, _ in damaged[1:]),
+        )
+
+
+def land(folder: str, target: str, manifest: Manifest, texts: Mapping[str, str]) -> None:
+    """Move verified files to their place, on disk and readable for everyone.
+
+    A new artifact appears in one step. Into one that lost files, they are put back one by one.
+
+    Args:
+        folder: where the files arrived; it is gone afterwards.
+        target: the artifact's place.
+        manifest: the files that arrived.
+        texts: files of the deployment's own to write beside them, name -> text.
+    """
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    landing = target if os.path.isdir(target) else f"{folder}.landing"
+    for entry in manifest.files:
+        path = os.path.join(landing, entry.path)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        arrived = os.path.join(folder, entry.path)
+        os.chmod(arrived, 0o644)
+        descriptor = os.open(arrived, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        os.rename(arrived, path)
+    for name, text in texts.items():
+        write_file(os.path.join(landing, name), text)
+    if landing != target:
+        os.rename(landing, target)
+    sync_directory(os.path.dirname(target))
+    shutil.rmtree(folder)
+
+
+def _own(folder: str, user: int) -> None:
+    """Give the folder and what is in it to `user`; the links in it are not followed."""
+    if os.geteuid() != 0:
+        return
+    os.chown(folder, user, -1)
+    for parent, folders, names in os.walk(folder):
+        for name in folders + names:
+            os.chown(os.path.join(parent, name), user, -1, follow_symlinks=False)
+
+
+def _unpack(folder: str, manifest: Manifest) -> None:
+    """Take the manifest's files out of the pack; whatever else it holds is left in it."""
+    pack = os.path.join(folder, PACK)
+    if not os.path.exists(pack):
+        return
+    wanted = {entry.path for entry in manifest.files}
+    try:
+        with tarfile.open(pack) as archive:
+            for member in archive:
+                source = archive.extractfile(member) if member.isfile() and member.name in wanted else None
+                if source is None:
+                    continue
+                path = os.path.join(folder, member.name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(f"{path}.part", "wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                os.replace(f"{path}.part", path)
+    except (tarfile.TarError, EOFError):
+        raise DeployError("the pack of small files arrived damaged", "run again: it resumes") from None
+    finally:
+        os.unlink(pack)

@@ -1,0 +1,117 @@
+"""Model folders: complete at their source, and verified on the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
+    Manifest,
+    ManifestFile,
+    hash_file,
+    identity,
+    missing_files,
+)
+
+MANIFEST_FILE = "manifest.json"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+LARGEST_HEADER = 100_000_000  # bytes; what the safetensors library itself accepts
+
+
+def check_source(files: Mapping[str, str], folder: str) -> None:
+    """Refuse a model folder that no engine could load.
+
+    Args:
+        files: path below the folder -> path to read (`manifest.list_files`).
+        folder: the folder, for the message.
+    Raises:
+        DeployError: no config.json, no weights, a shard that the index names and nobody has, a truncated safetensors.
+    """
+    if "config.json" not in files:
+        raise DeployError(f"{folder} has no config.json", "give the folder of a Hugging Face model")
+    if not any(path.endswith(WEIGHTS) for path in files):
+        raise DeployError(f"{folder} holds no weights (none of *{', *'.join(WEIGHTS)})", "copy the weights there")
+    for path, real in files.items():
+        if path.endswith(".index.json"):
+            _check_index(path, real, files, folder)
+        elif path.endswith(".safetensors"):
+            _check_safetensors(real)
+
+
+def _check_index(path: str, real: str, files: Mapping[str, str], folder: str) -> None:
+    index = read_json(real)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict):
+        raise DeployError(f"{os.path.join(folder, path)} has no weight_map", "copy the index again from its source")
+    base = os.path.dirname(path)
+    missing = sorted({str(shard) for shard in shards.values() if os.path.join(base, str(shard)) not in files})
+    if missing:
+        raise DeployError(
+            f"{os.path.join(folder, path)} names {len(missing)} files that are missing, the first is {missing[0]}",
+            "copy the missing weights there",
+        )
+
+
+def _check_safetensors(path: str) -> None:
+    """The header is whole and its last tensor ends where the file does.
+
+    Format: 8 bytes little-endian header length, JSON header with `data_offsets` of each tensor, data
+    (github.com/huggingface/safetensors, "Format").
+    """
+    size = os.path.getsize(path)
+    fix = "copy the file again from its source"
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+            raise DeployError(f"{path} is no safetensors file, or its header is truncated", fix)
+        try:
+            header = json.loads(stream.read(length))
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise DeployError(f"{path} has a damaged safetensors header", fix) from None
+    expected = 8 + length + max(ends, default=0)
+    if expected != size:
+        raise DeployError(f"{path} is {size} bytes long and its header says {expected}", fix)
+
+
+def missing_from_model(target: str, manifest: Manifest) -> Manifest:
+    """The part of the manifest that has still to be brought to `target`.
+
+    A file that was written to since it was verified is read again; the others are told by size, time and inode.
+
+    Raises:
+        DeployError: such a file is not what was verified.
+    """
+    record = read_json(os.path.join(target, MANIFEST_FILE)) or {}
+    verified = record.get("verified", {})
+    missing = set(missing_files(manifest, target))
+    for entry in manifest.files:
+        path = os.path.join(target, entry.path)
+        if entry.path not in missing and verified.get(entry.path) != identity(path):
+            _check_content(path, entry)
+    return Manifest(tuple(entry for entry in manifest.files if entry.path in missing))
+
+
+def _check_content(path: str, entry: ManifestFile) -> None:
+    found = hash_file(path)
+    if found != entry.sha256:
+        raise DeployError(
+            f"{path} was changed after it was verified: sha256 wanted {entry.sha256}, got {found}",
+            "remove that file on the host and deploy again: it is sent anew; then look at the disk",
+        )
+
+
+def manifest_record(target: str, manifest: Manifest) -> str:
+    """The text of a model's manifest.json: the manifest, and the state of each file when it was verified.
+
+    Args:
+        target: the folder in which the files lie now.
+        manifest: of the model.
+    """
+    verified = {entry.path: identity(os.path.join(target, entry.path)) for entry in manifest.files}
+    return pretty_json({"digest": manifest.digest, **manifest.as_dict(), "verified": verified})

@@ -1,0 +1,140 @@
+"""HTTP probes of an OpenAI-compatible server: each returns nothing, or raises with what it saw."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+# SGLang's /health is a generation of its own with a timeout of 20 s (sglang PR 8115): wait longer than that.
+READINESS_TIMEOUT = 25
+# Probes go to this host itself: a proxy in the environment must not see them.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ProbeError(Exception):
+    """A probe did not see what it should: `probe` is its name, the text says what it saw."""
+
+    def __init__(self, probe: str, seen: str) -> None:
+        self.probe = probe
+        super().__init__(f"{probe}: {seen}")
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL by which this host reaches a server that listens on `host`."""
+    return f"http://{ANY_ADDRESS.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+
+
+def ready(url: str, path: str, timeout: float = READINESS_TIMEOUT) -> None:
+    """The readiness path answers 200.
+
+    Raises:
+        ProbeError: it does not, within `timeout` seconds.
+    """
+    _request("readiness", url + path, None, timeout).close()
+
+
+def serves_model(url: str, name: str, timeout: float) -> None:
+    """`/v1/models` lists `name`. SGLang answers a chat with any name (sglang issues 7035, 9294): the list tells.
+
+    Raises:
+        ProbeError: it does not.
+    """
+    answer = _json("served name", _request("served name", url + "/v1/models", None, timeout))
+    names = [str(entry.get("id")) for entry in _list(answer, "data")]
+    if name not in names:
+        raise ProbeError("served name", f"/v1/models lists {', '.join(names) or 'nothing'}, promised was {name}")
+
+
+def chat(url: str, name: str, prompt: str, max_tokens: int, timeout: float) -> str:
+    """A chat completion generates at least one token.
+
+    Returns:
+        The generated text.
+    Raises:
+        ProbeError: no answer, or none with a generated token.
+    """
+    body = _chat_body(name, prompt, max_tokens, stream=False)
+    answer = _json("chat completion", _request("chat completion", url + "/v1/chat/completions", body, timeout))
+    choices = _list(answer, "choices")
+    message = choices[0].get("message") if choices else None
+    if not isinstance(message, dict):
+        raise ProbeError("chat completion", f"no message in the answer {str(answer)[:200]}")
+    text = str(message.get("content") or "")
+    usage = answer.get("usage") or {}
+    if not text and not usage.get("completion_tokens"):
+        raise ProbeError("chat completion", "the answer holds no generated token")
+    return text
+
+
+def chat_stream(url: str, name: str, prompt: str, max_tokens: int, timeout: float) -> None:
+    """A streamed chat completion brings chunks and ends in `data: [DONE]`.
+
+    Raises:
+        ProbeError: it does not.
+    """
+    body = _chat_body(name, prompt, max_tokens, stream=True)
+    chunks = 0
+    for data in _events(_request("stream", url + "/v1/chat/completions", body, timeout)):
+        if data == "[DONE]":
+            if chunks == 0:
+                raise ProbeError("stream", "[DONE] came without a chunk before it")
+            return
+        chunks += 1
+    raise ProbeError("stream", f"ended without [DONE] after {chunks} chunks")
+
+
+def _chat_body(name: str, prompt: str, max_tokens: int, stream: bool) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}]
+    return {"model": name, "messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": stream}
+
+
+def _request(probe: str, url: str, body: dict[str, Any] | None, timeout: float) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    try:
+        return _OPENER.open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read(300).decode(errors="replace").strip()
+        raise ProbeError(probe, f"{url} answered {error.code} {text}".strip()) from None
+    except (urllib.error.URLError, OSError) as error:
+        raise ProbeError(probe, f"{url}: {_reason(error, timeout)}") from None
+
+
+def _events(response: Any) -> Iterator[str]:
+    try:
+        with response:
+            for line in response:
+                text = line.decode(errors="replace").strip()
+                if text.startswith("data:"):
+                    yield text[len("data:") :].strip()
+    except OSError as error:
+        raise ProbeError("stream", f"broke off: {error}") from None
+
+
+def _json(probe: str, response: Any) -> dict[str, Any]:
+    try:
+        with response:
+            value = json.load(response)
+    except (ValueError, OSError) as error:
+        raise ProbeError(probe, f"the answer is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ProbeError(probe, f"the answer is no JSON object: {str(value)[:200]}")
+    return value
+
+
+def _list(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = answer.get(key)
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _reason(error: OSError, timeout: float) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, (TimeoutError, socket.timeout)):
+        return f"no answer within {timeout:g} s"
+    return str(reason)

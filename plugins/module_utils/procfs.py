@@ -1,0 +1,128 @@
+"""Processes, their sockets and their control groups, read from /proc and /sys."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")  # v2; v1 and hybrid
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process: `start_time` in clock ticks since boot, which with the pid makes it unmistakable."""
+
+    pid: int
+    session: int
+    group: int
+    state: str
+    start_time: int
+
+
+def read_process(pid: int) -> Process | None:
+    """The process `pid`, or None when there is none. A zombie is there, in state Z."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()  # the command, in (), may hold anything
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Process(pid, int(fields[3]), int(fields[2]), fields[0], int(fields[19]))
+
+
+def all_processes() -> list[Process]:
+    """Every process that is not a zombie."""
+    found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [process for process in found if process is not None and process.state not in "ZX"]
+
+
+def boot_id() -> str:
+    """Changes with every boot: pids and start times of another boot say nothing."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def variable_of(pid: int, name: str) -> str | None:
+    """The environment variable `name` that the process was started with; None where it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            entries = stream.read().split(b"\0")
+    except OSError:
+        return None
+    prefix = name.encode() + b"="
+    return next((entry[len(prefix) :].decode(errors="replace") for entry in entries if entry.startswith(prefix)), None)
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Inodes of the TCP sockets that listen on `port`, whatever their address."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as stream:
+                rows = [line.split() for line in stream.readlines()[1:]]
+        except FileNotFoundError:
+            continue
+        inodes |= {row[9] for row in rows if row[3] == LISTEN and int(row[1].rpartition(":")[2], 16) == port}
+    return inodes
+
+
+def holders(inodes: Iterable[str], pids: Iterable[int] | None = None) -> set[int]:
+    """Which of `pids` (of all processes, when None) hold a socket with one of these inodes."""
+    targets = {f"socket:[{inode}]" for inode in inodes}
+    if not targets:
+        return set()
+    found = set()
+    for pid in pids if pids is not None else [process.pid for process in all_processes()]:
+        try:
+            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+                if os.readlink(descriptor.path) in targets:
+                    found.add(pid)
+                    break
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def describe(pid: int) -> str:
+    """A process for people: pid, user, and the command without its arguments' secrets (three words at most)."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            words = stream.read().decode(errors="replace").split("\0")
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return f"pid {pid}"
+    try:
+        user = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        user = str(owner)
+    return f"pid {pid} of {user}: {' '.join(words[:3]).strip()}"
+
+
+def describe_listeners(port: int) -> str:
+    """Who listens on `port`, for people; '' when nobody does."""
+    inodes = listening_inodes(port)
+    if not inodes:
+        return ""
+    return "; ".join(describe(pid) for pid in sorted(holders(inodes))) or "a process of another user"
+
+
+def cgroup_pids(control_group: str) -> set[int]:
+    """Every process in a control group of systemd's hierarchy and below it; empty when the group is gone.
+
+    Args:
+        control_group: as `systemctl show -p ControlGroup` gives it, such as /system.slice/x.service.
+    """
+    if control_group.strip("/") == "":
+        return set()
+    pids: set[int] = set()
+    for root in CGROUP_ROOTS:
+        for folder, _, files in os.walk(root + control_group):
+            if "cgroup.procs" in files:
+                try:
+                    with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
+                        pids |= {int(line) for line in stream if line.strip() != "0"}
+                except OSError:  # the group was removed while it was read
+                    continue
+    return pids

@@ -1,0 +1,153 @@
+"""Staging a release on a host: its folder, its texts, and the engine's own word that it takes the options."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import (
+    point_link,
+    pretty_json,
+    read_text,
+    sync_directory,
+    write_file,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    GATE_FILE,
+    LAUNCH_FILE,
+    Release,
+    StagedRelease,
+    files_of,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
+
+OPTION_CHECK_TIMEOUT = 300  # seconds; importing torch and the engine from a cold disk takes a while
+
+
+def changes(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> dict[str, str]:
+    """What `stage` would write: path -> new text (or link target), empty when all of it is there."""
+    folder = _folder(staged.release)
+    wanted = {os.path.join(folder.release(staged.id), name): text for name, text in files_of(staged).items()}
+    wanted[os.path.join(folder.release(staged.id), GATE_FILE)] = pretty_json(dict(gate))
+    different = {path: text for path, text in wanted.items() if read_text(path) != text}
+    if role == "predecessor" and folder.release_of(role) != staged.id:
+        different[folder.link(role)] = os.path.join("releases", staged.id)
+    return different
+
+
+def stage(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> None:
+    """Put a release into its folder; what is there and differs from what was staged is written anew.
+
+    Args:
+        staged: the release and its texts.
+        gate: what it has to pass; not part of the release, so a changed gate restarts nothing.
+        role: `service`, or `predecessor`: what rollback falls back to.
+    Raises:
+        DeployError: the installed engine refuses the options, or the service's user cannot run it.
+    """
+    different = changes(staged, gate, role)
+    folder = _folder(staged.release)
+    target = folder.release(staged.id)
+    if any(os.path.join(target, name) in different for name in files_of(staged)):
+        _make_folders(staged.release, folder)
+        check_options(staged.release)
+        _write_release(staged, gate, folder)
+    elif os.path.join(target, GATE_FILE) in different:
+        write_file(os.path.join(target, GATE_FILE), pretty_json(dict(gate)))
+    if folder.link(role) in different:
+        point_link(folder.link(role), different[folder.link(role)])
+
+
+def check_options(release: Release) -> None:
+    """Let the installed engine's own parser read the arguments, as the user who will run them.
+
+    Raises:
+        DeployError: it refuses them, or cannot be run by that user.
+    """
+    engine = engine_named(release.engine)
+    command = [release.argv[0], "-c", engine.option_check, *release.option_argv]
+    where = f"service {release.service}, engine {release.engine} in {release.environment.path}"
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(release.variables),
+            cwd=release.working_directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=OPTION_CHECK_TIMEOUT,
+            **_as_user(release.user),
+        )
+    except PermissionError:
+        raise DeployError(
+            f"{where}: user {release.user} may not run {release.argv[0]}",
+            "make the environment readable for that user (chmod o+rx on the way to it), or set inference_user",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"{where}: reading its options took over {OPTION_CHECK_TIMEOUT} s", "try again") from None
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.strip().splitlines() if line.strip()] or ["no message"]
+        if "Error" in lines[-1].partition(":")[0]:  # a traceback: it did not come as far as the options
+            raise DeployError(
+                f"{where} cannot be loaded: {lines[-1]}",
+                f"use an environment in which {engine.package} works for user {release.user}",
+                "\n".join(lines[-6:-1]),
+            )
+        raise DeployError(
+            f"{where} refuses its options: {lines[-1]}",
+            "correct options: of the service; the names are those of the installed version",
+        )
+
+
+def _folder(release: Release) -> ServiceFolder:
+    return Store(release.root).service(release.service)
+
+
+def _as_user(user: str) -> dict[str, Any]:
+    """Popen's arguments to become `user`; nothing when we are that user already."""
+    entry = _passwd(user)
+    if entry.pw_uid == os.geteuid():
+        return {}
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
+
+
+def _passwd(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise DeployError(f"there is no user {user} on this host", "let the release role create it") from None
+
+
+def _make_folders(release: Release, folder: ServiceFolder) -> None:
+    """The service's folders: the deployment's own are root's, state and caches belong to the service's user."""
+    owner = _passwd(release.user)
+    os.makedirs(folder.releases, mode=0o755, exist_ok=True)
+    for path, mode in ((folder.state, 0o750), (release.cache, 0o755)):
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        os.chmod(path, mode)
+        if owner.pw_uid != os.geteuid():
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def _write_release(staged: StagedRelease, gate: Mapping[str, Any], folder: ServiceFolder) -> None:
+    """Write the release's folder beside its place and rename it there."""
+    target = folder.release(staged.id)
+    partial = os.path.join(folder.releases, f".{staged.id}.part")
+    for leftover in (partial, f"{partial}.old"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    os.mkdir(partial, 0o755)
+    for name, text in {**files_of(staged), GATE_FILE: pretty_json(dict(gate))}.items():
+        write_file(os.path.join(partial, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, f"{partial}.old")
+    os.rename(partial, target)
+    sync_directory(folder.releases)
+    shutil.rmtree(f"{partial}.old", ignore_errors=True)

@@ -1,0 +1,117 @@
+"""systemd keeps the service: a unit in /etc for what was committed, one in /run while a release proves itself.
+
+The unit in /run/systemd/system.control takes precedence over the one in /etc (systemd.unit(5), "Unit File Load Path")
+and is gone after a power cut: the host then comes up with what was committed last.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from ansible_collections.deployer.sglang.plugins.module_utils import procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import sync_directory, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state
+
+COMMITTED = "/etc/systemd/system"
+CANDIDATE = "/run/systemd/system.control"
+# A candidate that dies is a failed candidate: it must not be started again behind the gate's back.
+CANDIDATE_RULES = (
+    "\n# This release has not passed its gate yet.\n[Service]\nRestart=no\nExecStart=\nExecStart={launch}\n"
+)
+
+
+class SystemdSupervisor:
+    """One unit.
+
+    Args:
+        unit: its name, such as inference-code2sql.service.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+
+    def state(self) -> RunState:
+        """Main process and control group of the unit, as systemd has them."""
+        shown = self._show("MainPID", "ControlGroup", "Result", "ExecMainStatus", "ExecMainCode")
+        pids = {p for p in procfs.cgroup_pids(shown["ControlGroup"]) if procfs.read_process(p) is not None}
+        ended = ""
+        if shown["ExecMainCode"] not in ("", "0"):
+            ended = f"exit status {shown['ExecMainStatus']} ({shown['Result']})"
+        return run_state(int(shown["MainPID"] or 0) or None, pids, ended)
+
+    def start_candidate(self, staged: StagedRelease) -> None:
+        """Start the release from a unit in /run, which does not outlive this boot."""
+        launch = os.path.join(staged.release.root, "services", staged.release.service, "releases", staged.id)
+        os.makedirs(CANDIDATE, exist_ok=True)
+        rules = CANDIDATE_RULES.format(launch=os.path.join(launch, "launch.sh"))
+        write_file(os.path.join(CANDIDATE, self.unit), staged.unit + rules)
+        self._start()
+
+    def start_committed(self, staged: StagedRelease) -> None:
+        """Start what the unit in /etc names: `current` of the service."""
+        self._drop_candidate()
+        write_file(os.path.join(COMMITTED, self.unit), staged.unit)
+        self._start()
+        _systemctl("enable", self.unit)
+
+    def commit(self, staged: StagedRelease) -> None:
+        """Write the unit to /etc, enable it, and forget the one in /run; the process runs on."""
+        write_file(os.path.join(COMMITTED, self.unit), staged.unit)
+        self._drop_candidate()
+        _systemctl("enable", self.unit)
+        _systemctl("daemon-reload")
+
+    def request_stop(self, timeout: int) -> None:
+        """SIGTERM to the main process, SIGKILL to all that is left after the unit's TimeoutStopSec."""
+        if self._show("LoadState")["LoadState"] == "loaded":
+            _systemctl("stop", self.unit, timeout=timeout + 60)
+            self._drop_candidate()
+            _systemctl("daemon-reload")
+
+    def log_tail(self, lines: int) -> str:
+        """The last lines in the journal of the unit's newest start."""
+        command = ["journalctl", "--no-pager", "--output=cat", f"--lines={lines}"]
+        invocation = self._show("InvocationID")["InvocationID"]
+        command += [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else [f"--unit={self.unit}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        return done.stdout.strip()
+
+    def _start(self) -> None:
+        _systemctl("daemon-reload")
+        _systemctl("reset-failed", self.unit, check=False)  # nothing to reset is no failure
+        _systemctl("start", self.unit)
+
+    def _drop_candidate(self) -> None:
+        path = os.path.join(CANDIDATE, self.unit)
+        if os.path.exists(path):
+            os.unlink(path)
+            sync_directory(CANDIDATE)
+
+    def _show(self, *properties: str) -> dict[str, str]:
+        text = _systemctl("show", "--property", ",".join(properties), self.unit)
+        found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return {name: found.get(name, "") for name in properties}
+
+
+def _systemctl(*words: str, timeout: int = 90, check: bool = True) -> str:
+    """Run systemctl and give its output.
+
+    Raises:
+        DeployError: it is missing, fails, or takes longer than `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            ["systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+        )
+    except FileNotFoundError:
+        raise DeployError("systemctl is not on this host", "set inference_supervisor: process") from None
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"systemctl {' '.join(words)} took longer than {timeout} s", "see systemctl status") from None
+    if check and done.returncode != 0:
+        raise DeployError(
+            f"systemctl {' '.join(words)} failed: {done.stderr.strip()}", "see journalctl -xe on the host"
+        )
+    return done.stdout

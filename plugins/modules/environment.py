@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# Copyright: the sglang-deployer maintainers
+# Apache License 2.0 (see LICENSE)
+"""An engine's environment on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: environment
+short_description: Build a locked conda environment offline, or inspect one that is there
+version_added: "0.1.0"
+description:
+  - With O(lock), the bundle of that lock is sent from the controller and built on the host into a conda prefix
+    that is named
+    by the lock's digest. Neither network nor conda is needed there. A finished environment is never changed.
+  - With O(prefix), an environment that exists on the host is used as it is; it is only looked at.
+options:
+  name:
+    description: Name of the environment.
+    type: str
+    required: true
+  lock:
+    description:
+      - Folder on the controller with C(conda-linux-64.lock), C(requirements.lock) and their C(bundle).
+      - Mutually exclusive with O(prefix).
+    type: path
+  prefix:
+    description: Prefix of an existing environment on the host.
+    type: path
+  root:
+    description: Root folder of the deployment on the host.
+    type: path
+    required: true
+  digest:
+    description: Set by the action plugin, the lock's digest.
+    type: str
+  manifest:
+    description: Set by the action plugin, the bundle's files with sizes and sha256.
+    type: dict
+  phase:
+    description: Set by the action plugin, which step of the transfer this is.
+    type: str
+    choices: [query, prepare, land]
+    default: query
+  uploader:
+    description: Set by the action plugin, numeric id of the user who logs in.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the environment would be built, and where.
+  diff_mode:
+    support: full
+    description: Names the prefix that would be built.
+author:
+  - The sglang-deployer maintainers
+"""
+
+EXAMPLES = r"""
+- name: Ensure the locked environment is built
+  deployer.sglang.environment:
+    name: sglang
+    lock: environments/sglang
+    root: /opt/inference
+
+- name: Look at an environment that is there
+  deployer.sglang.environment:
+    name: llamafactory
+    prefix: /home/me/miniconda3/envs/llamafactory
+    root: /opt/inference
+"""
+
+RETURN = r"""
+path:
+  description: Prefix of the environment.
+  type: str
+  returned: success
+digest:
+  description: The lock's digest; for an existing prefix, a digest of its Python and packages.
+  type: str
+  returned: success
+python:
+  description: Version of its interpreter.
+  type: str
+  returned: when the environment exists
+packages:
+  description: Versions of its Python packages by name.
+  type: dict
+  returned: when the environment exists
+"""
+
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.deployer.sglang.plugins.module_utils import incoming
+from ansible_collections.deployer.sglang.plugins.module_utils.environment import (
+    EnvironmentFacts,
+    inspect_prefix,
+    load_environment,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.environment_build import build_environment
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, missing_files
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+
+
+def known(facts: EnvironmentFacts) -> dict:
+    """A module's answer for an environment that is there."""
+    return {
+        "path": facts.prefix,
+        "digest": facts.digest,
+        "python": facts.python,
+        "packages": dict(facts.packages),
+        "missing": [],
+    }
+
+
+def step(phase: str, store: Store, name: str, digest: str, manifest: Manifest, uploader: int) -> dict:
+    """One step of bringing the bundle here and building it; `missing` is what has still to be sent."""
+    prefix = store.environment(name, digest)
+    facts = load_environment(prefix)
+    if facts is not None:
+        return known(facts)
+    arriving = store.incoming(digest)
+    result = {"path": prefix, "digest": digest, "incoming": arriving}
+    if phase == "prepare":
+        return {**result, "missing": incoming.prepare(arriving, manifest, uploader)}
+    if phase == "land":
+        incoming.verify(arriving, manifest)
+        facts = build_environment(arriving, prefix, digest, name=name)
+        shutil.rmtree(arriving)
+        return known(facts)
+    # What arrived before and was not built yet still has to be verified and built: ask for the landing.
+    return {**result, "missing": missing_files(manifest, arriving) or [manifest.files[0].path]}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "lock": {"type": "path"},
+            "prefix": {"type": "path"},
+            "root": {"type": "path", "required": True},
+            "digest": {"type": "str"},
+            "manifest": {"type": "dict"},
+            "phase": {"type": "str", "choices": ["query", "prepare", "land"], "default": "query"},
+            "uploader": {"type": "int", "default": 0},
+        },
+        mutually_exclusive=[("lock", "prefix")],
+        required_one_of=[("lock", "prefix")],
+        required_by={"lock": ("digest", "manifest")},
+        supports_check_mode=True,
+    )
+    given = module.params
+    try:
+        if given["prefix"]:
+            result = known(inspect_prefix(given["prefix"]))
+        else:
+            manifest = Manifest.from_dict(given["manifest"])
+            store = Store(given["root"])
+            result = step(given["phase"], store, given["name"], given["digest"], manifest, given["uploader"])
+    except DeployError as error:
+        module.fail_json(msg=f"environment {given['name']}: {error}")
+    except OSError as error:
+        module.fail_json(
+            msg=f"environment {given['name']}: {error}. Fix: see the disk and the rights of {given['root']}"
+        )
+    module.exit_json(changed=given["phase"] == "land", **result)
+
+
+if __name__ == "__main__":
+    main()

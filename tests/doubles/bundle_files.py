@@ -1,0 +1,149 @@
+"""Small locks and bundles, with stand-ins for py-rattler and uv that need neither network nor seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import sys
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.module_utils import environment_build, environment_lock
+from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import file_sha256
+
+PYTHON = platform.python_version()
+
+# Unpacks the packages into the prefix, as the real one does.
+RATTLER = """
+import json, tarfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+class Channel:
+    def __init__(self, url):
+        self.url = url
+
+class Record:
+    def __init__(self, channel, file_name):
+        self.file_name = file_name
+        self.path = Path(unquote(urlsplit(channel.url).path), "linux-64", file_name)
+
+class RepoData:
+    @staticmethod
+    def from_path(path):
+        data = RepoData()
+        data.names = json.loads(Path(path).read_text())["packages"]
+        return data
+
+    def into_repo_data(self, channel):
+        return [Record(channel, name) for name in self.names]
+
+async def install(records, target_prefix, **options):
+    for record in records:
+        with tarfile.open(record.path) as archive:
+            archive.extractall(target_prefix)
+"""
+
+# `uv pip install` in as much as build_environment uses of it.
+UV = """#!{python}
+import re, subprocess, sys, zipfile
+from pathlib import Path
+option = lambda name: sys.argv[sys.argv.index(name) + 1]
+print("Using the double of uv")
+site = Path(option("--python")).parents[1] / "lib" / "python{version}" / "site-packages"
+for line in Path(option("--requirements")).read_text().splitlines():
+    name, version = re.match(r"([\\w.-]+)==(\\S+)", line).groups()
+    if name == "full-disk":
+        sys.exit("error: No space left on device (os error 28)")
+    if name == "killer":
+        import os, signal
+        os.kill(os.getppid(), signal.SIGKILL)
+    if name != "forgotten":
+        wheel = next(Path(option("--find-links")).glob(name.replace("-", "_") + "-" + version + "-*.whl"))
+        zipfile.ZipFile(wheel).extractall(site)
+"""
+
+
+def write_wheel(folder: Path, name: str, version: str, files: dict[str, str] | None = None) -> Path:
+    """A wheel with the given files and the metadata of its name; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{name.replace('-', '_')}-{version}"
+    path = folder / f"{stem}-py3-none-any.whl"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    wheel_file = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    info = {"METADATA": metadata, "WHEEL": wheel_file, "RECORD": ""}
+    contents = {**(files or {}), **{f"{stem}.dist-info/{member}": text for member, text in info.items()}}
+    with zipfile.ZipFile(path, "w") as wheel:
+        for member, content in contents.items():
+            wheel.writestr(zipfile.ZipInfo(member), content)
+    return path
+
+
+def write_python_package(folder: Path, version: str = PYTHON) -> Path:
+    """A conda package whose python is a link to the one that runs the tests; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"python-{version}-0.tar.bz2"
+    short = ".".join(PYTHON.split(".")[:2])
+    index = {"name": "python", "version": version, "build": "0", "build_number": 0, "depends": [], "subdir": "linux-64"}
+    texts = {
+        "info/index.json": json.dumps(index),
+        "info/paths.json": json.dumps({"paths": [], "paths_version": 1}),
+        f"lib/python{short}/site-packages/README.txt": "packages\n",
+    }
+    with tarfile.open(path, "w:bz2") as archive:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            # Unreadable for others, as some archives are.
+            member.mode = 0o600
+            archive.addfile(member, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("bin/python")
+        link.type, link.linkname = tarfile.SYMTYPE, str(Path(sys.executable).resolve())
+        archive.addfile(link)
+    return path
+
+
+def write_lock(folder: Path, python: Path, wheels: list[Path]) -> Path:
+    """A lock folder that names these files; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    conda = f"# platform: linux-64\n@EXPLICIT\n{python.as_uri()}#sha256:{file_sha256(python)}\n"
+    (folder / environment_lock.CONDA_LOCK).write_text(conda)
+    lines = [
+        f"{name}=={version} --hash=sha256:{file_sha256(wheel)}\n"
+        for wheel in wheels
+        for name, version in [environment_lock.wheel_identity(wheel.name)]
+    ]
+    (folder / environment_lock.REQUIREMENTS_LOCK).write_text("".join(lines))
+    return folder
+
+
+def use_installer_doubles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the doubles of py-rattler and uv into `folder`, and their digests in place of the real ones'."""
+    short = ".".join(PYTHON.split(".")[:2])
+    contents = {
+        "py-rattler": {"rattler/__init__.py": RATTLER},
+        "uv": {"uv.data/scripts/uv": UV.format(python=sys.executable, version=short)},
+    }
+    installers = []
+    for tool in environment_lock.INSTALLERS:
+        wheel = write_wheel(folder, tool.name, tool.version, contents[tool.name])
+        installers.append(replace(tool, sha256=hashlib.sha256(wheel.read_bytes()).hexdigest()))
+    for module in (environment_lock, environment_build):
+        monkeypatch.setattr(module, "INSTALLERS", tuple(installers))
+
+
+def write_bundle(bundle: Path, wheels: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A complete bundle with doubles for its installers, `wheels` by name and version; returns it."""
+    python = write_python_package(bundle / "conda" / "linux-64")
+    built = [write_wheel(bundle / "wheels", name, version) for name, version in wheels.items()]
+    (bundle / "conda" / "noarch").mkdir()
+    (bundle / "conda" / "noarch" / "repodata.json").write_text('{"packages": {}}')
+    (bundle / "conda" / "linux-64" / "repodata.json").write_text(json.dumps({"packages": {python.name: {}}}))
+    use_installer_doubles(bundle / "installer", monkeypatch)
+    return write_lock(bundle, python, built)

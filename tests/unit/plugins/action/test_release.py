@@ -1,0 +1,131 @@
+"""Releases as the controller computes them: same inputs, same id; and the texts that run them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.action.release import flag_lines, render, rendered
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    Artifact,
+    Placement,
+    Release,
+    plan_release,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.service import parse_services
+
+TEMPLATES = Path(__file__).parents[4] / "roles" / "release" / "templates"
+LAUNCH = (TEMPLATES / "launch.sh.j2").read_text()
+UNIT = (TEMPLATES / "unit.service.j2").read_text()
+PLACEMENT = Placement("/opt/inference", "systemd", "inference", "10.0.0.5")
+ENVIRONMENT = Artifact("sglang", "e" * 64, "/opt/inference/artifacts/environments/sglang-eeeeeeeeeeee")
+MODEL = Artifact("code2sql", "d" * 64, "/opt/inference/artifacts/models/code2sql-dddddddddddd")
+
+
+def planned(placement: Placement = PLACEMENT, **changes: Any) -> Release:
+    service = {
+        "name": "code2sql",
+        "port": 8001,
+        "model": {"name": "code2sql", "source": "/data/qwen3"},
+        "gpus": [6, 7],
+        "engine": "sglang",
+        "environment": "sglang",
+        "options": {"tensor_parallel_size": 2, "enable_metrics": True, "log_requests": False},
+        **changes,
+    }
+    (parsed,), _ = parse_services([service], {"sglang": {"lock": "x"}})
+    return plan_release(parsed, ENVIRONMENT, MODEL, placement)
+
+
+def test_sglang_gets_its_flags_and_the_promised_name() -> None:
+    assert planned().argv == (
+        f"{ENVIRONMENT.path}/bin/python",
+        *("-m", "sglang.launch_server"),
+        *("--model-path", MODEL.path),
+        *("--served-model-name", "code2sql"),
+        *("--host", "0.0.0.0"),
+        *("--port", "8001"),
+        *("--tensor-parallel-size", "2"),
+        "--enable-metrics",
+    )
+
+
+def test_llamafactory_gets_words_for_booleans_and_its_address_in_variables() -> None:
+    release = planned(engine="llamafactory", gpus=[7], options={"template": "qwen", "trust_remote_code": True})
+    assert release.argv[1:6] == ("-m", "llamafactory.cli", "api", "--model_name_or_path", MODEL.path)
+    assert release.argv[6:] == ("--template", "qwen", "--trust_remote_code", "true")
+    assert release.option_argv[0] == "--model_name_or_path"
+    assert release.variables["API_MODEL_NAME"] == "code2sql"
+    assert release.variables["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_every_release_reaches_itself_without_a_proxy_and_names_gpus_as_nvidia_smi_does() -> None:
+    variables = planned().variables
+    assert variables["CUDA_VISIBLE_DEVICES"] == "6,7"
+    assert variables["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert variables["NO_PROXY"] == variables["no_proxy"] == "localhost,127.0.0.1,0.0.0.0,::1,10.0.0.5"
+
+
+def test_the_id_follows_from_everything_that_runs_and_from_nothing_else() -> None:
+    first = rendered(planned(), LAUNCH, UNIT)["id"]
+    assert rendered(planned(), LAUNCH, UNIT)["id"] == first
+    assert rendered(planned(gate={"min_healthy_time": 99}), LAUNCH, UNIT)["id"] == first
+    changed = [
+        rendered(planned(port=8002), LAUNCH, UNIT)["id"],
+        rendered(planned(options={"tensor_parallel_size": 2}), LAUNCH, UNIT)["id"],
+        rendered(dataclasses.replace(planned(), model=Artifact("m", "f" * 64, MODEL.path)), LAUNCH, UNIT)["id"],
+        rendered(planned(), LAUNCH, UNIT + "\n")["id"],
+        rendered(planned(), LAUNCH + "\n", UNIT)["id"],
+    ]
+    assert len({first, *changed}) == 6
+
+
+def test_a_release_survives_json() -> None:
+    release = planned()
+    assert Release.from_dict(release.as_dict()) == release
+    with pytest.raises(DeployError, match="not a release"):
+        Release.from_dict({"service": "x"})
+
+
+def test_the_launch_script_is_valid_shell_with_one_flag_a_line() -> None:
+    release = planned(environment_variables={"AWKWARD": "it's $HOME; `x`"})
+    text = rendered(release, LAUNCH, UNIT)["launch"]
+    assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+    lines = [line.strip().rstrip(" \\") for line in text.splitlines()]
+    assert "--tensor-parallel-size 2" in lines
+    assert "--enable-metrics" in lines
+    assert "CUDA_VISIBLE_DEVICES=6,7" in lines
+    assert f"AWKWARD={shlex.quote(release.variables['AWKWARD'])}" in lines
+
+
+def test_without_gpus_none_are_visible() -> None:
+    release = planned(gpus=[], options={})
+    assert "CUDA_VISIBLE_DEVICES='' \\" in rendered(release, LAUNCH, UNIT)["launch"]
+
+
+def test_the_unit_runs_the_committed_release_as_a_user_without_privileges() -> None:
+    unit = rendered(planned(), LAUNCH, UNIT)["unit"]
+    for line in (
+        "User=inference",
+        "ExecStart=/opt/inference/services/code2sql/current/launch.sh",
+        "Restart=always",
+        "KillMode=mixed",
+        "NoNewPrivileges=yes",
+        "LimitMEMLOCK=infinity",
+    ):
+        assert line in unit.splitlines()
+
+
+def test_a_template_with_a_mistake_is_an_error() -> None:
+    with pytest.raises(DeployError, match="cannot be rendered"):
+        render("{{ nobody }}", release=planned())
+
+
+def test_flag_lines_keep_values_with_their_flag() -> None:
+    assert flag_lines(["python", "-m", "x", "--a", "1 2", "3", "--b"]) == ["python -m x", "--a '1 2' 3", "--b"]

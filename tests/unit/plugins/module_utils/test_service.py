@@ -1,0 +1,121 @@
+"""The service description: what is accepted, and how each mistake is named."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.service import parse_services
+
+ENVIRONMENTS = {"sglang": {"lock": "environments/sglang"}, "llamafactory": {"prefix": "/opt/conda/envs/lf"}}
+SERVICE: dict[str, Any] = {
+    "name": "code2sql",
+    "port": 8001,
+    "model": {"name": "code2sql", "source": "/data/saves/qwen3"},
+    "gpus": [6, 7],
+    "engine": "sglang",
+    "environment": "sglang",
+    "options": {"tensor-parallel-size": 2, "enable_metrics": True},
+    "predecessor": {
+        "engine": "llamafactory",
+        "environment": "llamafactory",
+        "gpus": [7],
+        "options": {"template": "qwen"},
+    },
+}
+
+
+def problems(*changes: tuple[str, Any], environments: Any = ENVIRONMENTS) -> str:
+    service = copy.deepcopy(SERVICE)
+    for path, value in changes:
+        *parents, key = path.split(".")
+        where = service
+        for parent in parents:
+            where = where[parent]
+        where[key] = value
+    with pytest.raises(DeployError) as raised:
+        parse_services([service], environments)
+    return raised.value.detail
+
+
+def test_a_description_becomes_data() -> None:
+    (service,), environments = parse_services([SERVICE], ENVIRONMENTS)
+    assert service.gpus == ("6", "7")
+    assert service.options == {"tensor_parallel_size": 2, "enable_metrics": True}
+    assert environments["llamafactory"].prefix == "/opt/conda/envs/lf"
+
+
+def test_a_predecessor_inherits_what_it_does_not_say() -> None:
+    (service,), _ = parse_services([SERVICE], ENVIRONMENTS)
+    assert service.predecessor is not None
+    assert (service.predecessor.name, service.predecessor.port) == ("code2sql", 8001)
+    assert service.predecessor.model == service.model
+    assert service.predecessor.gpus == ("7",)
+    assert service.predecessor.predecessor is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("port", 70000, "code2sql].port: is 70000. Fix: give a whole number from 1 to 65535"),
+        ("port", True, "code2sql].port: is True"),
+        ("prot", 1, "code2sql].prot: unknown key. Fix: did you mean port?"),
+        ("engine", "sglan", "code2sql].engine: is 'sglan'"),
+        ("environment", "sgl", "code2sql].environment: 'sgl' is not described"),
+        ("gpus", [6, 6], "GPU 6 is listed twice"),
+        ("gpus", ["GPU 6"], "'GPU 6' is neither a GPU index nor a UUID"),
+        ("gpus", [5, 6, 7], "3 GPUs are given and the parallelism needs 2"),
+        ("options.tp_size", 2, "tensor_parallel_size and tp_size say the same"),
+        ("options.port", 9, "options.port: is set by the deployment. Fix: use port of the service instead"),
+        ("options.api_key", "x", "would stand in the process's argv"),
+        ("environment_variables", {"HF_TOKEN": "x"}, "world-readable"),
+        ("environment_variables", {"A-B": "x"}, "is no name of an environment variable"),
+        ("model.source", "", "code2sql].model.source: is missing"),
+        ("gate", {"redy_timeout": 3}, "did you mean ready_timeout?"),
+        ("predecessor.engine", "vllm", "predecessor.engine: is 'vllm'"),
+        ("name", "Code 2 SQL", "name: is 'Code 2 SQL'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_a_fix(path: str, value: Any, expected: str) -> None:
+    found = problems((path, value))
+    assert expected in found
+    assert "Fix: " in found
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    found = problems(("port", 0), ("engine", "x"))
+    assert ".port" in found
+    assert ".engine" in found
+
+
+def test_an_environment_needs_a_lock_or_a_prefix() -> None:
+    found = problems(("port", 8001), environments={**ENVIRONMENTS, "sglang": {}})
+    assert "inference_environments.sglang: needs exactly one of lock and prefix" in found
+
+
+def test_services_share_neither_port_nor_gpu() -> None:
+    other = {**copy.deepcopy(SERVICE), "name": "other"}
+    with pytest.raises(DeployError) as raised:
+        parse_services([SERVICE, other], ENVIRONMENTS)
+    assert "inference_services[other].port: 8001 is used by code2sql too" in raised.value.detail
+    assert "inference_services[other].gpus: 6 is used by code2sql too" in raised.value.detail
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(key=st.sampled_from(sorted(SERVICE)), value=json_values)
+def test_any_value_of_any_key_is_accepted_or_explained(key: str, value: Any) -> None:
+    try:
+        parse_services([{**SERVICE, key: value}], ENVIRONMENTS)
+    except DeployError as error:
+        assert error.detail

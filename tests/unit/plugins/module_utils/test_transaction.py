@@ -1,0 +1,290 @@
+"""The cut-over with real processes under the process supervisor; the server is a light double (tests/doubles)."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.action.release import render_launch
+from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    GATE_FILE,
+    LAUNCH_FILE,
+    Artifact,
+    Release,
+    StagedRelease,
+    files_of,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.status import service_status
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.transaction import cut_over, resolve
+
+REPOSITORY = Path(__file__).parents[4]
+DOUBLE = REPOSITORY / "tests" / "doubles" / "openai_server.py"
+LAUNCH = (REPOSITORY / "roles" / "release" / "templates" / "launch.sh.j2").read_text()
+SERVICE = "code2sql"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Host:
+    """One service's folder on this machine, with releases that run the double."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.port = free_port()
+        self.folder = Store(self.root).service(SERVICE)
+        for path in (self.folder.releases, self.folder.state, str(root / "model")):
+            os.makedirs(path)
+
+    def stage(self, release_id: str, fault: str = "none", **changes: object) -> str:
+        argv = (sys.executable, str(DOUBLE), "--port", str(self.port), "--served-model-name", SERVICE)
+        values: dict[str, object] = {
+            "service": SERVICE,
+            "engine": "sglang",
+            "argv": (*argv, "--fault", fault),
+            "variables": {"PATH": os.defpath},
+            "environment": Artifact("x", "e" * 64, sys.prefix),
+            "model": Artifact("m", "d" * 64, f"{self.root}/model"),
+            "served_name": SERVICE,
+            "gpus": (),
+            "host": "127.0.0.1",
+            "port": self.port,
+            "supervisor": "process",
+            "user": getpass.getuser(),
+            "root": self.root,
+            "working_directory": self.folder.state,
+            "stop_timeout": 2,
+            **changes,
+        }
+        release = Release(**values)  # type: ignore[arg-type]
+        staged = StagedRelease(release_id, release, render_launch(LAUNCH, release, release_id), "")
+        target = self.folder.release(release_id)
+        os.makedirs(target)
+        for name, text in files_of(staged).items():
+            write_file(os.path.join(target, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
+        gate = {"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5}
+        write_file(os.path.join(target, GATE_FILE), pretty_json(gate))
+        return release_id
+
+    def gate(self, release_id: str, **values: object) -> None:
+        path = os.path.join(self.folder.release(release_id), GATE_FILE)
+        write_file(path, pretty_json({"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5, **values}))
+
+    def cut_over(self, release_id: str):  # type: ignore[no-untyped-def]
+        return cut_over(self.root, SERVICE, release_id, "test")
+
+    @property
+    def run(self) -> RunState:
+        return supervisor_for("process", SERVICE, self.folder).state()
+
+    @property
+    def state(self) -> str:
+        return str(service_status(self.root, SERVICE, self.port)["state"])
+
+    def journal(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in Path(self.folder.journal).read_text().splitlines()]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    stop(supervisor_for("process", SERVICE, host.folder), host.port, 0)
+
+
+def test_a_release_is_committed_and_a_second_run_changes_nothing(host: Host) -> None:
+    outcome = host.cut_over(host.stage("one"))
+    assert (outcome.outcome, outcome.before, outcome.after) == ("committed", None, "one")
+    assert host.state == "serving"
+    pid = host.run.main_pid
+    assert host.cut_over("one").outcome == "unchanged"
+    assert host.run.main_pid == pid
+
+
+def test_the_next_release_replaces_it_and_previous_names_the_way_back(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    outcome = host.cut_over(host.stage("two"))
+    assert (outcome.outcome, outcome.before, outcome.after) == ("committed", "one", "two")
+    assert host.run.release == "two"
+    assert resolve(host.folder, "previous") == "one"
+    assert host.cut_over("one").outcome == "committed"
+    assert host.run.release == "one"
+
+
+@pytest.mark.parametrize(
+    ("fault", "probe", "reason"),
+    [
+        ("exit", "process", "ended with exit status 7"),
+        ("wrong-name", "served name", "/v1/models lists someone-else, promised was code2sql"),
+        ("no-done", "stream", "ended without [DONE] after 1 chunks"),
+        ("hang", "readiness", "not ready after 2 s"),
+        ("die-soon", "process", "ended with exit status 9"),
+    ],
+)
+def test_a_release_that_does_not_pass_gives_way_to_what_served_before(
+    host: Host, fault: str, probe: str, reason: str
+) -> None:
+    host.cut_over(host.stage("good"))
+    host.stage("bad", fault)
+    host.gate("bad", ready_timeout=2, min_healthy_time=5 if fault == "die-soon" else 0)
+    outcome = host.cut_over("bad")
+    assert (outcome.outcome, outcome.probe, outcome.after) == ("restored", probe, "good")
+    assert reason in outcome.reason
+    assert f"double starts with fault {fault}" in outcome.log
+    assert host.state == "serving"
+    assert host.run.release == "good"
+    assert host.journal()[-1]["outcome"] == "restored"
+
+
+def test_on_a_new_host_a_release_that_does_not_pass_leaves_nothing_running(host: Host) -> None:
+    outcome = host.cut_over(host.stage("bad", "exit"))
+    assert (outcome.outcome, outcome.after) == ("restored", None)
+    assert host.state == "absent"
+    assert not host.run.pids
+
+
+def test_when_the_old_release_does_not_come_back_the_outcome_says_so(host: Host) -> None:
+    host.cut_over(host.stage("good"))
+    write_file(os.path.join(host.folder.release("good"), LAUNCH_FILE), "#!/bin/sh\nexit 3\n", 0o755)
+    outcome = host.cut_over(host.stage("bad", "exit"))
+    assert outcome.outcome == "not_restored"
+    assert "restoring good failed as well" in outcome.reason
+    assert host.state == "stopped"
+
+
+def test_a_process_that_ignores_sigterm_is_ended(host: Host) -> None:
+    host.cut_over(host.stage("deaf", "ignore-term"))
+    assert host.cut_over(host.stage("next")).outcome == "committed"
+    assert host.run.release == "next"
+
+
+def test_a_child_that_survives_its_parent_is_ended(host: Host) -> None:
+    host.cut_over(host.stage("parent", "orphan"))
+    family = set(host.run.pids)
+    assert len(family) == 2
+    host.cut_over(host.stage("next"))
+    assert not {pid for pid in family if (found := procfs.read_process(pid)) and found.state not in "ZX"}
+
+
+def test_a_stranger_on_the_port_is_named_and_nothing_is_touched(host: Host) -> None:
+    host.stage("one")
+    command = [sys.executable, str(DOUBLE), "--port", str(host.port), "--served-model-name", SERVICE]
+    stranger = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: bool(procfs.listening_inodes(host.port)), 10)
+        with pytest.raises(DeployError, match=f"port {host.port} is held by pid {stranger.pid} of"):
+            host.cut_over("one")
+        assert stranger.poll() is None
+        assert not os.path.exists(host.folder.journal)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_an_answer_from_another_process_on_the_port_does_not_pass_the_gate(host: Host) -> None:
+    """SGLang logs that it is ready when another SGLang holds its port: the answer must be its own."""
+    host.stage("one", "hang", argv=(sys.executable, "-c", "import time; time.sleep(60)"))
+    host.gate("one", ready_timeout=4)
+    port = host.port
+    arguments = ["x", "--port", str(port), "--served-model-name", SERVICE]
+    run = f"sys.argv = {arguments!r}; runpy.run_path({str(DOUBLE)!r}, run_name='__main__')"
+    code = f"import time, runpy, sys; time.sleep(1.5); {run}"
+    stranger = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    try:
+        outcome = host.cut_over("one")
+        assert outcome.probe == "process"
+        assert f"port {port} is held by pid {stranger.pid}" in outcome.reason
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_release_that_lost_its_model_is_refused_and_the_old_one_serves_on(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    pid = host.run.main_pid
+    host.stage("two", model=Artifact("m", "d" * 64, f"{host.root}/nowhere"))
+    with pytest.raises(DeployError, match="the model of release two is missing"):
+        host.cut_over("two")
+    assert host.run.main_pid == pid
+
+
+def test_a_cut_over_that_was_killed_is_reported_and_the_next_one_finishes_it(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    host.stage("two", "hang")
+    pid = os.fork()
+    if pid == 0:  # the run that will be killed at the gate
+        host.cut_over("two")
+        os._exit(0)
+    assert wait_until(lambda: (journal.unfinished(host.folder) or {}).get("state") == "gate", 20)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert host.state == "interrupted"
+    assert host.folder.release_of("current") == "one"
+    outcome = host.cut_over("one")
+    assert outcome.outcome == "committed"
+    assert host.state == "serving"
+    assert host.run.release == "one"
+
+
+def test_two_cut_overs_at_once_are_one_and_a_refusal(host: Host) -> None:
+    host.stage("one", "hang")
+    host.gate("one", ready_timeout=3)
+    pid = os.fork()
+    if pid == 0:
+        host.cut_over("one")
+        os._exit(0)
+    assert wait_until(lambda: journal.unfinished(host.folder) is not None, 20)
+    assert host.state == "changing"
+    with pytest.raises(DeployError, match="another cut-over of code2sql is under way"):
+        host.cut_over("one")
+    os.waitpid(pid, 0)
+
+
+def test_a_service_that_died_is_started_again(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    main = host.run.main_pid
+    assert main is not None
+    os.kill(main, signal.SIGKILL)
+    assert wait_until(lambda: not host.run.running, 5)
+    assert host.state == "stopped"
+    assert host.cut_over("one").outcome == "committed"
+    assert host.state == "serving"
+
+
+def test_there_is_nothing_to_go_back_to(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    with pytest.raises(DeployError, match="no earlier release"):
+        resolve(host.folder, "previous")
+
+
+def test_the_launch_script_run_by_hand_is_the_service(host: Host) -> None:
+    host.stage("one")
+    environment = {"PATH": os.environ["PATH"], "http_proxy": "http://nowhere.invalid:1", "PYTHONPATH": "/nowhere"}
+    script = os.path.join(host.folder.release("one"), LAUNCH_FILE)
+    by_hand = subprocess.Popen([script], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: bool(procfs.listening_inodes(host.port)), 10)
+        assert procfs.variable_of(by_hand.pid, "INFERENCE_RELEASE") == "one"
+        assert procfs.variable_of(by_hand.pid, "http_proxy") is None
+        assert procfs.variable_of(by_hand.pid, "PYTHONPATH") is None
+    finally:
+        by_hand.kill()
+        by_hand.wait()

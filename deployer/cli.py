@@ -1,0 +1,233 @@
+"""`python -m deployer`: the playbooks with live lines, a report, a journal and an exit code."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deployer import __version__, results
+from deployer.console import Reporter, outcome_table, status_table
+from deployer.journal import Journal, kept
+from deployer.runner import Event, Invocation, Run, run_playbook
+
+app = typer.Typer(
+    help="Provision GPU hosts and switch them to SGLang services, safely.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Inventory = Annotated[
+    list[str] | None, typer.Option("-i", "--inventory", help="Inventory, as ansible-playbook takes it.")
+]
+Limit = Annotated[str, typer.Option("-l", "--limit", help="Only these hosts, as a host pattern.")]
+ExtraVars = Annotated[
+    list[str] | None, typer.Option("-e", "--extra-vars", help="key=value or @file, as ansible-playbook.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing, say what would change.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also show steps that changed nothing.")]
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
+PASS_ON_HELP = "Words after -- go to ansible-playbook as they are, for example: -- --vault-password-file vault.txt"
+EXIT_CODES = "Exit codes: 0 done, 1 failed and restored, 2 refused before anything changed, 3 failed and not restored."
+
+
+@app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {EXIT_CODES}")
+def rollout(
+    context: typer.Context,
+    inventory: Inventory = None,
+    limit: Limit = "",
+    extra_vars: ExtraVars = None,
+    check: Check = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Stage the described services on all hosts, then cut over in batches.
+
+    Example: python -m deployer rollout -i inventory/hosts.yml -l gpu-nodes
+    """
+    invocation = _invocation(context, inventory, limit, extra_vars, check)
+    raise typer.Exit(_change("deploy", "rollout", invocation, as_json, verbose))
+
+
+@app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {EXIT_CODES}")
+def rollback(
+    context: typer.Context,
+    inventory: Inventory = None,
+    limit: Limit = "",
+    extra_vars: ExtraVars = None,
+    check: Check = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go back to the release that served before; the first time, to the predecessor.
+
+    Example: python -m deployer rollback -i inventory/hosts.yml -l gpu-nodes
+    """
+    invocation = _invocation(context, inventory, limit, extra_vars, check)
+    raise typer.Exit(_change("rollback", "rollback", invocation, as_json, verbose))
+
+
+@app.command(
+    context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} Exit codes: 0 all serve, 1 some do not, 2 not all asked."
+)
+def status(
+    context: typer.Context,
+    inventory: Inventory = None,
+    limit: Limit = "",
+    extra_vars: ExtraVars = None,
+    as_json: Json = False,
+) -> None:
+    """Say what every service on every host is at.
+
+    Example: python -m deployer status -i inventory/hosts.yml --json
+    """
+    summary, run = _status(_invocation(context, inventory, limit, extra_vars, check=False))
+    if as_json:
+        typer.echo(json.dumps({h.host: _status_json(h) for h in summary.hosts.values()}, indent=2))
+    elif summary.hosts:
+        Console().print(status_table(summary))
+    _explain(summary, run, Console(stderr=True))
+    states = [service["state"] for host in summary.hosts.values() for service in host.services]
+    if run.status != 0 or not states:
+        raise typer.Exit(2)
+    raise typer.Exit(0 if all(state == "serving" for state in states) else 1)
+
+
+@app.command()
+def bundle(
+    lock: Annotated[Path, typer.Argument(help="Folder with conda-linux-64.lock and requirements.lock.")],
+    wheels: Annotated[
+        list[Path] | None, typer.Option(help="Folder to take wheels from before any index is asked.")
+    ] = None,
+) -> None:
+    """Fetch every file that a lock names into LOCK/bundle, verified: what hosts are sent.
+
+    Example: python -m deployer bundle environments/sglang
+    """
+    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+    from deployer.bundle import make_bundle
+
+    try:
+        make_bundle(lock, lock / "bundle", wheel_sources=wheels or (), progress=typer.echo)
+    except DeployError as error:
+        typer.echo(f"bundle: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Provision GPU hosts and switch them to SGLang services, safely."""
+
+
+def _invocation(
+    context: typer.Context, inventory: list[str] | None, limit: str, extra_vars: list[str] | None, check: bool
+) -> Invocation:
+    arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
+    initiator = {"cutover_initiator": f"{getpass.getuser()}@{socket.gethostname()}"}
+    return Invocation(inventory or (), limit, check, initiator, arguments)
+
+
+def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, verbose: bool) -> int:
+    """Run a playbook that changes hosts, report, and give the exit code."""
+    console = Console(stderr=as_json)
+    reporter = Reporter(console, verbose or invocation.check)
+    journal = None if invocation.check else Journal(verb)
+    summary = results.Summary()
+
+    def on_event(event: Event) -> None:
+        nonlocal summary
+        step = results.parse_event(event)
+        if step is None:
+            return
+        summary = summary.after(step)
+        reporter.step(step)
+        if journal is not None and (step.kind != "ok" or step.action == results.CUTOVER):
+            journal.write("step", host=step.host, task=step.task, kind=step.kind, **kept(step.result))
+
+    if journal is not None:
+        journal.write("started", verb=verb, version=__version__, limit=invocation.limit, **invocation.extra_vars)
+    run = run_playbook(playbook, invocation, on_event)
+    code = summary.exit_code(run.status)
+    _report(summary, run, invocation, code, console)
+    if journal is not None:
+        journal.write("ended", exit_code=code)
+        console.print(f"[dim]journal: {journal.path}[/]")
+    if as_json:
+        typer.echo(
+            json.dumps({"exit_code": code, "hosts": [_outcome_json(h) for h in summary.hosts.values()]}, indent=2)
+        )
+    return code
+
+
+def _report(summary: results.Summary, run: Run, invocation: Invocation, code: int, console: Console) -> None:
+    """The outcome; and where something failed, what every service of every host is at now."""
+    if any(host.cutovers for host in summary.hosts.values()):
+        console.print(outcome_table(summary))
+    if code == results.DONE:
+        return
+    _explain(summary, run, console)
+    if summary.hosts and not invocation.check:
+        now, _ = _status(invocation)
+        console.print(status_table(now))
+    meaning = {
+        results.RESTORED: "failed; what served before serves again where a release did not pass",
+        results.REFUSED: "refused; nothing was changed that serves",
+        results.NOT_RESTORED: "FAILED AND NOT RESTORED: on some host nothing is known to serve",
+    }
+    console.print(meaning[code], style="red" if code == results.NOT_RESTORED else "yellow")
+
+
+def _explain(summary: results.Summary, run: Run, console: Console) -> None:
+    """Where no host was met, Ansible's own words are the reason."""
+    if not summary.hosts:
+        lines = [line for line in run.output.splitlines() if line.strip()]
+        text = "\n".join(lines[-12:]) or "ansible-playbook said nothing"
+        console.print("no host was met:", style="red")
+        console.print(text, highlight=False, markup=False)
+
+
+def _status(invocation: Invocation) -> tuple[results.Summary, Run]:
+    summary = results.Summary()
+
+    def on_event(event: Event) -> None:
+        nonlocal summary
+        step = results.parse_event(event)
+        if step is not None:
+            summary = summary.after(step)
+
+    run = run_playbook("status", invocation, on_event)
+    return summary, run
+
+
+def _status_json(host: results.HostResult) -> dict[str, Any]:
+    return {"reachable": not host.unreachable, "failure": host.failure, "services": list(host.services)}
+
+
+def _outcome_json(host: results.HostResult) -> dict[str, Any]:
+    return {
+        "host": host.host,
+        "unreachable": host.unreachable,
+        "failure": host.failure,
+        "services": [kept(cutover) for cutover in host.cutovers],
+    }
+
+
+def main() -> None:
+    """Entry point of `python -m deployer` and of the `deployer` command."""
+    app(prog_name="deployer")

@@ -1,0 +1,105 @@
+"""What an operator sees: a line when something happens on a host, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deployer.results import CUTOVER, HostResult, Step, Summary
+
+STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
+OUTCOME_STYLE = {"unchanged": "dim", "committed": "green", "restored": "yellow", "refused": "yellow"}
+
+
+class Reporter:
+    """Prints steps as they end.
+
+    Args:
+        console: where to.
+        verbose: steps that changed nothing too.
+    """
+
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        self.console = console
+        self.verbose = verbose
+
+    def step(self, step: Step) -> None:
+        """One line for one step that changed something or failed."""
+        if step.action == CUTOVER and step.item:
+            self.console.print(f"[bold]{escape(step.host)}[/] {cutover_line(step.result)}")
+        if step.kind != "ok" and not step.ignored:
+            if not (step.message.startswith("One or more items failed")):
+                self.console.print(f"[bold]{escape(step.host)}[/] [red]{step.kind}[/] {escape(step.task)}")
+                self.console.print(f"  {escape(step.message)}", style="red", highlight=False, soft_wrap=True)
+        elif step.action != CUTOVER and (self.verbose or step.result.get("changed")) and not step.item:
+            word = "[yellow]changed[/]" if step.result.get("changed") else "[dim]ok[/]"
+            self.console.print(f"[bold]{escape(step.host)}[/] {word} {escape(step.task)}")
+
+
+def cutover_line(result: Mapping[str, Any]) -> str:
+    """A cut-over in one line of markup."""
+    outcome = str(result.get("outcome", "unknown"))
+    style = OUTCOME_STYLE.get(outcome, "red")
+    seconds = result.get("seconds") or {}
+    took = " ".join(f"{state} {value:.1f} s" for state, value in seconds.items())
+    text = f"{result.get('service')}: {result.get('before') or 'none'} → {result.get('after') or 'none'}"
+    return f"[{style}]{escape(outcome)}[/] {escape(text)}" + (f" [dim]({took})[/]" if took else "")
+
+
+def outcome_table(summary: Summary) -> Table:
+    """Host, service, release before and now, outcome - one row a service, one a host that was not reached."""
+    table = Table(title="Outcome", title_justify="left", box=box.SIMPLE)
+    for column in ("host", "service", "before", "now"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("outcome", overflow="fold")
+    for host in summary.hosts.values():
+        for cutover in host.cutovers:
+            outcome = str(cutover["outcome"])
+            table.add_row(
+                escape(host.host),
+                escape(str(cutover.get("service", ""))),
+                escape(str(cutover.get("before") or "none")),
+                escape(str(cutover.get("after") or "none")),
+                f"[{OUTCOME_STYLE.get(outcome, 'red')}]{escape(outcome)}[/]",
+            )
+        if not host.cutovers:
+            table.add_row(escape(host.host), "", "", "", _without_cutover(host))
+    return table
+
+
+def _without_cutover(host: HostResult) -> str:
+    if host.unreachable:
+        return "[red]unreachable[/]"
+    return f"[red]{escape('failed: ' + host.failed_task)}[/]" if host.failure else "[dim]not cut over[/]"
+
+
+def status_table(summary: Summary) -> Table:
+    """What every service of every host is at."""
+    table = Table(title="Services", title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE)
+    for column in ("host", "service", "state", "engine", "release", "previous", "port", "up"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("detail", overflow="fold")
+    for host in summary.hosts.values():
+        for service in host.services:
+            state = str(service["state"])
+            uptime = service.get("uptime")
+            table.add_row(
+                escape(host.host),
+                escape(str(service["service"])),
+                f"[{STATE_STYLE.get(state, 'red')}]{state}[/]",
+                str(service.get("engine") or ""),
+                str(service.get("current") or "none"),
+                str(service.get("previous") or service.get("predecessor") or "none"),
+                str(service.get("port") or ""),
+                f"{uptime} s" if uptime is not None else "",
+                escape(str(service.get("detail") or "")),
+            )
+        if not host.services:
+            reason = "unreachable" if host.unreachable else "unknown"
+            table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5, escape(host.failure.split("\n")[0]))
+    return table

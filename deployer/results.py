@@ -1,0 +1,124 @@
+"""What a run came to, folded from Ansible's events: pure functions over plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+DONE = 0  # every host is where it should be
+RESTORED = 1  # something failed, and what served before serves there
+REFUSED = 2  # refused before anything changed
+NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
+
+CUTOVER = "deployer.sglang.cutover"
+STATUS = "deployer.sglang.status"
+ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happened on one host.
+
+    Args:
+        host: as the inventory names it.
+        task: name of the task.
+        action: full name of the module.
+        kind: ok, failed or unreachable.
+        item: True for one round of a loop, whose sum follows as a step of its own.
+        result: what the module returned.
+        ignored: True when the playbook goes on in spite of it.
+    """
+
+    host: str
+    task: str
+    action: str
+    kind: str
+    item: bool
+    result: Mapping[str, Any]
+    ignored: bool = False
+
+    @property
+    def message(self) -> str:
+        """What the module said."""
+        return str(self.result.get("msg") or self.result.get("stderr") or "").strip()
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """What a run came to on one host."""
+
+    host: str
+    cutovers: tuple[Mapping[str, Any], ...] = ()
+    services: tuple[Mapping[str, Any], ...] = ()
+    changed: bool = False
+    failure: str = ""
+    failed_task: str = ""
+    unreachable: bool = False
+    cutover_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to on every host, in the order in which they were met."""
+
+    hosts: Mapping[str, HostResult] = field(default_factory=dict)
+
+    def after(self, step: Step) -> Summary:
+        """The summary with one more step."""
+        host = _fold(self.hosts.get(step.host, HostResult(step.host)), step)
+        return Summary({**self.hosts, step.host: host})
+
+    def exit_code(self, status: int) -> int:
+        """The exit code of the rollout.
+
+        Args:
+            status: ansible-playbook's own, for what fails before any host is met.
+        """
+        outcomes = [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
+        unknown = any(host.cutover_unknown for host in self.hosts.values())
+        if unknown or "not_restored" in outcomes:
+            return NOT_RESTORED
+        failed = any(host.failure or host.unreachable for host in self.hosts.values()) or status != 0
+        if not failed:
+            return DONE if self.hosts else REFUSED
+        return RESTORED if {"restored", "committed"} & set(outcomes) else REFUSED
+
+
+def parse_event(event: Mapping[str, Any]) -> Step | None:
+    """The step that an event of ansible-runner reports; None for events that end nothing."""
+    kind = str(event.get("event"))
+    data = event.get("event_data")
+    if kind not in ENDINGS or not isinstance(data, Mapping) or not data.get("host"):
+        return None
+    result = data.get("res")
+    return Step(
+        host=str(data["host"]),
+        task=str(data.get("task", "")),
+        action=str(data.get("resolved_action") or data.get("task_action", "")),
+        kind="unreachable" if kind.endswith("unreachable") else "failed" if kind.endswith("failed") else "ok",
+        item=kind.startswith("runner_item"),
+        result=result if isinstance(result, Mapping) else {},
+        ignored=bool(data.get("ignore_errors")),
+    )
+
+
+def _fold(host: HostResult, step: Step) -> HostResult:
+    host = replace(host, changed=host.changed or bool(step.result.get("changed")))
+    if step.action == CUTOVER and step.item and "outcome" in step.result:
+        host = replace(host, cutovers=(*host.cutovers, step.result))
+    if step.action == STATUS and step.kind == "ok":
+        host = replace(host, services=tuple(step.result.get("services", ())))
+    if step.kind == "ok" or step.ignored:
+        return host
+    unreachable = host.unreachable or step.kind == "unreachable"
+    # A cut-over that reports no outcome was lost sight of: the host finishes or restores by itself, unseen.
+    unknown = step.action == CUTOVER and "outcome" not in step.result and (step.item or not host.cutovers)
+    message = host.failure if host.failure and not step.item else step.message or host.failure
+    return replace(
+        host,
+        failure=message or "failed without a message",
+        failed_task=host.failed_task or step.task,
+        unreachable=unreachable,
+        cutover_unknown=host.cutover_unknown or unknown,
+    )

@@ -1,0 +1,62 @@
+"""Exit codes and host results, folded from events as ansible-runner gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deployer.results import CUTOVER, Summary, parse_event
+
+
+def event(host: str, kind: str, action: str = "deployer.sglang.preflight", **result: Any) -> dict[str, Any]:
+    data = {"host": host, "task": "a task", "task_action": action, "res": result}
+    return {"event": kind, "event_data": data}
+
+
+def cutover(host: str, outcome: str, kind: str = "runner_item_on_ok") -> dict[str, Any]:
+    return event(host, kind, CUTOVER, outcome=outcome, service="s", msg="why")
+
+
+def summed(*events: dict[str, Any]) -> Summary:
+    summary = Summary()
+    for one in events:
+        step = parse_event(one)
+        if step is not None:
+            summary = summary.after(step)
+    return summary
+
+
+LOOP_FAILED = event("b", "runner_on_failed", CUTOVER, msg="One or more items failed")
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "code"),
+    [
+        ([cutover("a", "committed"), event("a", "runner_on_ok", CUTOVER)], 0, 0),
+        ([cutover("a", "unchanged")], 0, 0),
+        ([], 0, 2),
+        ([], 4, 2),
+        ([event("a", "runner_on_failed", msg="no disk")], 2, 2),
+        ([event("a", "runner_on_unreachable", msg="no route")], 4, 2),
+        ([cutover("b", "refused", "runner_item_on_failed"), LOOP_FAILED], 2, 2),
+        ([cutover("b", "restored", "runner_item_on_failed"), LOOP_FAILED], 2, 1),
+        ([cutover("a", "committed"), cutover("b", "refused", "runner_item_on_failed"), LOOP_FAILED], 2, 1),
+        ([cutover("a", "committed"), cutover("b", "not_restored", "runner_item_on_failed"), LOOP_FAILED], 2, 3),
+        ([event("b", "runner_on_unreachable", CUTOVER, msg="lost")], 4, 3),
+        ([event("b", "runner_item_on_failed", CUTOVER, msg="async task did not complete")], 2, 3),
+    ],
+)
+def test_the_exit_code_says_what_happened_to_the_service(events: list[Any], status: int, code: int) -> None:
+    assert summed(*events).exit_code(status) == code
+
+
+def test_the_reason_of_a_failure_is_that_of_the_item_not_of_the_loop() -> None:
+    summary = summed(cutover("b", "restored", "runner_item_on_failed"), LOOP_FAILED)
+    assert summary.hosts["b"].failure == "why"
+    assert [c["outcome"] for c in summary.hosts["b"].cutovers] == ["restored"]
+
+
+def test_events_that_end_nothing_are_passed_over() -> None:
+    assert parse_event({"event": "playbook_on_task_start", "event_data": {"task": "x"}}) is None
+    assert parse_event({"event": "verbose", "stdout": "x"}) is None

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
@@ -31,14 +32,23 @@ from ansible_collections.deployer.sglang.plugins.module_utils.store import Servi
 OPTION_CHECK_TIMEOUT = 300  # seconds; importing torch and the engine from a cold disk takes a while
 
 
-def changes(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> dict[str, str]:
-    """What `stage` would write: path -> new text (or link target), empty when all of it is there."""
+@dataclass(frozen=True)
+class Change:
+    """What is at a path now, '' for nothing, and what is to be there: a file's text, or a link's target."""
+
+    before: str
+    after: str
+
+
+def changes(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> dict[str, Change]:
+    """What `stage` would write, by path; empty when all of it is there."""
     folder = _folder(staged.release)
     wanted = {os.path.join(folder.release(staged.id), name): text for name, text in files_of(staged).items()}
     wanted[os.path.join(folder.release(staged.id), GATE_FILE)] = pretty_json(dict(gate))
-    different = {path: text for path, text in wanted.items() if read_text(path) != text}
+    different = {path: Change(read_text(path) or "", text) for path, text in wanted.items() if read_text(path) != text}
     if role == "predecessor" and folder.release_of(role) != staged.id:
-        different[folder.link(role)] = os.path.join("releases", staged.id)
+        before = folder.release_of(role)
+        different[folder.link(role)] = Change(_target(before) if before else "", _target(staged.id))
     return different
 
 
@@ -62,7 +72,7 @@ def stage(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> None:
     elif os.path.join(target, GATE_FILE) in different:
         write_file(os.path.join(target, GATE_FILE), pretty_json(dict(gate)))
     if folder.link(role) in different:
-        point_link(folder.link(role), different[folder.link(role)])
+        point_link(folder.link(role), _target(staged.id))
 
 
 def check_options(release: Release) -> None:
@@ -105,6 +115,11 @@ def check_options(release: Release) -> None:
             f"{where} refuses its options: {lines[-1]}",
             "correct options: of the service; the names are those of the installed version",
         )
+
+
+def _target(release_id: str) -> str:
+    """What a service's link to a release holds."""
+    return os.path.join("releases", release_id)
 
 
 def _folder(release: Release) -> ServiceFolder:

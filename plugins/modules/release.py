@@ -110,7 +110,6 @@ staged:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import read_text
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Release, StagedRelease
 from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, stage
 
@@ -137,13 +136,11 @@ def main() -> None:
         module.fail_json(
             msg="release was called without its action plugin. Fix: use it as a task: deployer.sglang.release"
         )
-    before, after = {}, {}
+    different = {}
     try:
         for item in given["releases"]:
             staged = StagedRelease(item["id"], Release.from_dict(item["release"]), item["launch"], item["unit"])
-            different = changes(staged, item["gate"], item["role"])
-            before.update({path: read_text(path) or "" for path in different})
-            after.update(different)
+            different.update(changes(staged, item["gate"], item["role"]))
             if not module.check_mode:
                 stage(staged, item["gate"], item["role"])
     except DeployError as error:
@@ -151,11 +148,11 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error}. Fix: see the disk and the rights of {given['root']}")
     diff = [
-        {"before": before[path], "after": text, "before_header": path, "after_header": path}
-        for path, text in sorted(after.items())
+        {"before": change.before, "after": change.after, "before_header": path, "after_header": path}
+        for path, change in sorted(different.items())
     ]
     staged_ids = [{"service": i["release"]["service"], "role": i["role"], "id": i["id"]} for i in given["releases"]]
-    module.exit_json(changed=bool(after), staged=staged_ids, diff=diff)
+    module.exit_json(changed=bool(different), staged=staged_ids, diff=diff)
 
 
 if __name__ == "__main__":

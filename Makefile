@@ -1,0 +1,67 @@
+# Everything a developer or a first user types. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TEST_PACKAGES := debootstrap systemd-container iproute2 openssh-client python3-venv git
+DEMO_INVENTORY := inventory/local/hosts.yml
+
+.PHONY: help
+help:  ## Say what there is.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+$(VENV)/.runtime: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than Python 3.11: run make PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/.runtime  ## Deploy the real SGLang on this machine's CPU, without root; about five minutes.
+	@echo "== inputs: wheels, a conda package of this Python, a tiny model"
+	$(BIN)/python -m demo inputs
+	@echo "== deploy: the same playbooks as for a fleet, to this machine"
+	$(BIN)/python -m deployer rollout -i $(DEMO_INVENTORY)
+	@echo "== what serves now"
+	@$(BIN)/python -m demo show
+
+.PHONY: demo-clean
+demo-clean:  ## End the demo's service and remove what the demo deployed.
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo clean; fi
+
+.PHONY: test-packages
+test-packages:
+	@if [ "$$(id -u)" = 0 ] && ! dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES); \
+	fi
+
+.PHONY: lint
+lint: $(VENV)/.development  ## ruff, yamllint, ansible-lint (profile production), mypy.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --profile production
+	$(BIN)/mypy -p deployer
+	$(BIN)/mypy plugins/module_utils demo/*.py
+
+.PHONY: unit
+unit: $(VENV)/.development  ## Tests that need neither root nor hosts.
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: test
+test: test-packages lint  ## Everything: lint, unit tests, and the lab with the real engines.
+	$(BIN)/python -m pytest tests
+
+.PHONY: clean
+clean: demo-clean  ## Remove what was made in this checkout.
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo

@@ -1,0 +1,189 @@
+"""A fleet of lab hosts as an operator drives it: an inventory, the two ways in, and a client on the network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import Lab
+from demo.inputs import DemoInputs
+
+REPOSITORY = Path(__file__).parents[2]
+ROOT = "/opt/inference"
+SERVICE = "code2sql"
+PORT = 8001
+FOLDER = f"{ROOT}/services/{SERVICE}"
+RUN_TIMEOUT = 900  # seconds; two engines starting on two busy cores take their time
+
+SGLANG_ON_CPU = {
+    "device": "cpu",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    "cuda_graph_backend_decode": "disabled",
+    "cuda_graph_backend_prefill": "disabled",
+    "disable_overlap_schedule": True,
+    "enable_metrics": True,
+    "max_total_tokens": 8192,
+    "max_running_requests": 8,
+    "sleep_on_idle": True,
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    output: str
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What `--json` printed."""
+        value: dict[str, Any] = json.loads(self.output[self.output.index("{\n") :])
+        return value
+
+
+@dataclass
+class Fleet:
+    """Hosts of a lab under one service description.
+
+    Args:
+        lab: the hosts.
+        inputs: environments and models, as the demo makes them.
+        folder: for the inventory and the journals of this fleet.
+        host_services: changes of one host's service, by host.
+    """
+
+    lab: Lab
+    inputs: DemoInputs
+    folder: Path
+    service: dict[str, Any] = field(default_factory=dict)
+    host_services: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def describe(self, seed: int = 0, hosts: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any) -> None:
+        """Write the inventory: SGLang with the model of `seed`; `changes` for all, `hosts` for one host each."""
+        self.service = {**self._baseline(seed), **changes}
+        self.host_services = {name: {**self.service, **own} for name, own in (hosts or {}).items()}
+        gpu1 = self.host_services.get("gpu1", copy.deepcopy(self.service))
+        gpu1.setdefault("predecessor", self._predecessor())
+        self.host_services["gpu1"] = gpu1
+        group = {
+            "hosts": {name: {"inference_services": [s]} for name, s in self.host_services.items()},
+            "vars": {
+                "ansible_become": True,
+                "inference_root": ROOT,
+                "inference_environments": {
+                    "sglang": {"lock": str(self.inputs.environments["sglang-cpu"])},
+                    "llamafactory": {"lock": str(self.inputs.environments["llamafactory-cpu"])},
+                },
+                "inference_services": [self.service],
+            },
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({"all": {"children": {"gpu-nodes": group}}})
+        (self.folder / "services.yml").write_text(text)
+
+    def _baseline(self, seed: int) -> dict[str, Any]:
+        return {
+            "name": SERVICE,
+            "port": PORT,
+            "model": {"name": SERVICE, "source": str(self.inputs.models[seed])},
+            "gpus": [],
+            "engine": "sglang",
+            "environment": "sglang",
+            "options": dict(SGLANG_ON_CPU),
+            "environment_variables": {"SGLANG_USE_CPU_ENGINE": 1},
+            "gate": {"ready_timeout": 400, "min_healthy_time": 3},
+            "stop_timeout": 60,
+        }
+
+    def _predecessor(self) -> dict[str, Any]:
+        options = {"template": "qwen", "infer_backend": "huggingface"}
+        return {"engine": "llamafactory", "environment": "llamafactory", "options": options}
+
+    def deployer(self, verb: str, limit: str = "gpu-nodes", *words: str) -> Finished:
+        """`python -m deployer VERB`, started from an empty folder, with the answer as JSON."""
+        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json", *words]
+        return self._run(command, self.folder)
+
+    def ansible(self, playbook: str, limit: str = "gpu-nodes", *words: str, folder: Path = REPOSITORY) -> Finished:
+        """`ansible-playbook PLAYBOOK`."""
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, *self._inventory()]
+        return self._run([*command, "-l", limit, *words], folder)
+
+    def _inventory(self) -> list[str]:
+        return ["-i", str(self.lab.inventory), "-i", str(self.folder / "services.yml")]
+
+    def _run(self, command: list[str], folder: Path) -> Finished:
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1", "COLUMNS": "160"}
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_TIMEOUT,
+            check=False,
+        )
+        print(f"$ {' '.join(command)}\n{done.stdout}\n[exit {done.returncode}]")
+        return Finished(done.returncode, done.stdout)
+
+    def root(self, host: str, command: str) -> str:
+        """What `command` prints on a host, as root."""
+        return self.lab.hosts[host].ssh(f"sudo sh -c {json.dumps(command)}", check=True).stdout.strip()
+
+    def pid(self, host: str) -> str:
+        """The main process of the service's unit."""
+        return self.root(host, f"systemctl show -p MainPID --value inference-{SERVICE}")
+
+    def link(self, host: str, role: str) -> str:
+        """The release that current, previous or predecessor names."""
+        return self.root(host, f"readlink {FOLDER}/{role} || true").rpartition("/")[2]
+
+    def release(self, host: str) -> dict[str, Any]:
+        """release.json of the current release."""
+        value: dict[str, Any] = json.loads(self.root(host, f"cat {FOLDER}/current/release.json"))
+        return value
+
+    def url(self, host: str) -> str:
+        """The service, as a client on the network reaches it."""
+        return f"http://{self.lab.hosts[host].address}:{PORT}"
+
+    def models(self, host: str) -> list[str]:
+        """The names that the service lists."""
+        answer = httpx.get(f"{self.url(host)}/v1/models", timeout=60, trust_env=False).raise_for_status()
+        return [entry["id"] for entry in answer.json()["data"]]
+
+    def chat(self, host: str) -> int:
+        """Ask for a chat completion over the network; the number of generated tokens."""
+        body = {"model": SERVICE, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+        url = f"{self.url(host)}/v1/chat/completions"
+        answer = httpx.post(url, json=body, timeout=120, trust_env=False).raise_for_status()
+        return int(answer.json()["usage"]["completion_tokens"])
+
+    def answers_within(self, host: str, seconds: int) -> bool:
+        """True once the service lists its models; for a host that boots."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                return self.models(host) == [SERVICE]
+            except httpx.HTTPError:
+                time.sleep(1)
+        return False
+
+    def is_sglang(self, host: str) -> bool:
+        """SGLang has /health; LLaMA-Factory has not."""
+        return httpx.get(f"{self.url(host)}/health", timeout=60, trust_env=False).status_code == 200

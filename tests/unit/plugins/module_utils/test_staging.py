@@ -1,0 +1,98 @@
+"""Staging: what would be written is said truly, and staging it leaves nothing to say."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.module_utils import engines, staging
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.release import Artifact, Release, StagedRelease
+from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, stage
+
+GATE = {"ready_timeout": 5}
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StagedRelease:
+    """A release whose engine's parser knows one flag, `--known`."""
+    check = "import argparse; p = argparse.ArgumentParser(); p.add_argument('--known'); p.parse_args()"
+    engine = dataclasses.replace(engines.engine_named("sglang"), option_check=check)
+    monkeypatch.setattr(staging, "engine_named", lambda name: engine)
+    release = Release(
+        service="code2sql",
+        engine="sglang",
+        argv=(sys.executable, "-m", "sglang.launch_server", "--known", "1"),
+        variables={"PATH": os.defpath},
+        environment=Artifact("x", "e" * 64, sys.prefix),
+        model=Artifact("m", "d" * 64, "/nowhere"),
+        served_name="code2sql",
+        gpus=(),
+        host="127.0.0.1",
+        port=1,
+        supervisor="process",
+        user=getpass.getuser(),
+        root=str(tmp_path),
+        working_directory=str(tmp_path / "services" / "code2sql" / "state"),
+        stop_timeout=1,
+    )
+    return StagedRelease("one", release, "#!/bin/sh\n", "[Unit]\n")
+
+
+def test_what_is_staged_is_there_and_a_second_look_finds_no_change(staged: StagedRelease) -> None:
+    folder = Path(staged.release.root) / "services" / "code2sql"
+    names = {Path(path).name for path in changes(staged, GATE, "service")}
+    assert names == {"release.json", "launch.sh", "unit.service", "gate.json"}
+    assert not folder.exists()
+    stage(staged, GATE, "service")
+    assert changes(staged, GATE, "service") == {}
+    assert stat.S_IMODE((folder / "releases" / "one" / "launch.sh").stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "state").stat().st_mode) == 0o750
+
+
+def test_a_changed_gate_is_a_change_of_its_own(staged: StagedRelease) -> None:
+    stage(staged, GATE, "service")
+    assert {Path(path).name for path in changes(staged, {"ready_timeout": 6}, "service")} == {"gate.json"}
+
+
+def test_a_predecessor_is_linked_and_the_link_follows(staged: StagedRelease) -> None:
+    stage(staged, GATE, "predecessor")
+    link = Path(staged.release.root) / "services" / "code2sql" / "predecessor"
+    assert os.readlink(link) == "releases/one"
+    other = dataclasses.replace(staged, id="two")
+    change = changes(other, GATE, "predecessor")[str(link)]
+    assert (change.before, change.after) == ("releases/one", "releases/two")
+    stage(other, GATE, "predecessor")
+    assert os.readlink(link) == "releases/two"
+
+
+def test_a_release_that_was_tampered_with_is_written_anew(staged: StagedRelease) -> None:
+    stage(staged, GATE, "service")
+    script = Path(staged.release.root) / "services" / "code2sql" / "releases" / "one" / "launch.sh"
+    script.write_text("#!/bin/sh\nrm -rf /\n")
+    assert changes(staged, GATE, "service")[str(script)].after == "#!/bin/sh\n"
+    stage(staged, GATE, "service")
+    assert script.read_text() == "#!/bin/sh\n"
+
+
+def test_options_that_the_engine_refuses_leave_nothing_staged(staged: StagedRelease) -> None:
+    release = dataclasses.replace(staged.release, argv=(*staged.release.argv, "--unknown"))
+    wrong = dataclasses.replace(staged, release=release)
+    with pytest.raises(DeployError, match=r"refuses its options: .*unrecognized arguments: --unknown"):
+        stage(wrong, GATE, "service")
+    assert not (Path(release.root) / "services" / "code2sql" / "releases" / "one").exists()
+
+
+def test_an_engine_that_cannot_be_loaded_is_told_from_wrong_options(
+    staged: StagedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = dataclasses.replace(engines.engine_named("sglang"), option_check="import no_such_engine")
+    monkeypatch.setattr(staging, "engine_named", lambda name: engine)
+    with pytest.raises(DeployError, match="cannot be loaded: ModuleNotFoundError"):
+        stage(staged, GATE, "service")

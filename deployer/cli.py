@@ -146,7 +146,7 @@ def _invocation(
 def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, verbose: bool) -> int:
     """Run a playbook that changes hosts, report, and give the exit code."""
     console = Console(stderr=as_json)
-    reporter = Reporter(console, verbose or invocation.check)
+    reporter = Reporter(console, verbose, diff=invocation.check)
     journal = None if invocation.check else Journal(verb)
     summary = results.Summary()
 
@@ -157,7 +157,7 @@ def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, ver
             return
         summary = summary.after(step)
         reporter.step(step)
-        if journal is not None and (step.kind != "ok" or step.action == results.CUTOVER):
+        if journal is not None and (step.kind in ("failed", "unreachable") or step.action == results.CUTOVER):
             journal.write("step", host=step.host, task=step.task, kind=step.kind, **kept(step.result))
 
     if journal is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import unified_diff
 from typing import Any
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.table import Table
 from deployer.results import CUTOVER, HostResult, Step, Summary
 
 STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
-OUTCOME_STYLE = {"unchanged": "dim", "committed": "green", "restored": "yellow", "refused": "yellow"}
+OUTCOME_STYLE = {"unchanged": "dim", "planned": "cyan", "committed": "green", "restored": "yellow", "refused": "yellow"}
 
 
 class Reporter:
@@ -22,15 +23,19 @@ class Reporter:
     Args:
         console: where to.
         verbose: steps that changed nothing too.
+        diff: what changed, line by line.
     """
 
-    def __init__(self, console: Console, verbose: bool = False) -> None:
+    def __init__(self, console: Console, verbose: bool = False, diff: bool = False) -> None:
         self.console = console
         self.verbose = verbose
+        self.diff = diff
 
     def step(self, step: Step) -> None:
         """One line for one step that changed something or failed."""
-        if step.action == CUTOVER and step.item:
+        if step.kind == "started":
+            return
+        if step.action == CUTOVER and step.item and "outcome" in step.result:
             self.console.print(f"[bold]{escape(step.host)}[/] {cutover_line(step.result)}")
         if step.kind != "ok" and not step.ignored:
             if not (step.message.startswith("One or more items failed")):
@@ -39,6 +44,21 @@ class Reporter:
         elif step.action != CUTOVER and (self.verbose or step.result.get("changed")) and not step.item:
             word = "[yellow]changed[/]" if step.result.get("changed") else "[dim]ok[/]"
             self.console.print(f"[bold]{escape(step.host)}[/] {word} {escape(step.task)}")
+        if self.diff and step.kind == "ok" and step.action != CUTOVER:
+            for line in diff_lines(step.result.get("diff")):
+                style = {"+": "green", "-": "red"}.get(line[0])
+                self.console.print(f"  {line}", style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def diff_lines(diff: Any) -> list[str]:
+    """A module's diff, one or a list of them, as unified diffs without context."""
+    lines: list[str] = []
+    for one in diff if isinstance(diff, list) else [diff]:
+        if isinstance(one, Mapping) and one.get("before") != one.get("after"):
+            before, after = (str(one.get(key) or "").splitlines() for key in ("before", "after"))
+            name = str(one.get("after_header") or "")
+            lines += [line.rstrip() for line in unified_diff(before, after, name, name, n=0) if line.rstrip()]
+    return lines
 
 
 def cutover_line(result: Mapping[str, Any]) -> str:
@@ -47,7 +67,7 @@ def cutover_line(result: Mapping[str, Any]) -> str:
     style = OUTCOME_STYLE.get(outcome, "red")
     seconds = result.get("seconds") or {}
     took = " ".join(f"{state} {value:.1f} s" for state, value in seconds.items())
-    text = f"{result.get('service')}: {result.get('before') or 'none'} → {result.get('after') or 'none'}"
+    text = f"{result.get('service')}: {result.get('before') or 'none'} → {result.get('target') or 'none'}"
     return f"[{style}]{escape(outcome)}[/] {escape(text)}" + (f" [dim]({took})[/]" if took else "")
 
 
@@ -72,6 +92,11 @@ def outcome_table(summary: Summary) -> Table:
     return table
 
 
+def _short(message: str, width: int = 160) -> str:
+    line = message.partition("\n")[0]
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def _without_cutover(host: HostResult) -> str:
     if host.unreachable:
         return "[red]unreachable[/]"
@@ -83,7 +108,7 @@ def status_table(summary: Summary) -> Table:
     table = Table(title="Services", title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE)
     for column in ("host", "service", "state", "engine", "release", "previous", "port", "up"):
         table.add_column(column, no_wrap=True)
-    table.add_column("detail", overflow="fold")
+    table.add_column("detail", overflow="fold", min_width=16)
     for host in summary.hosts.values():
         for service in host.services:
             state = str(service["state"])
@@ -101,5 +126,5 @@ def status_table(summary: Summary) -> Table:
             )
         if not host.services:
             reason = "unreachable" if host.unreachable else "unknown"
-            table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5, escape(host.failure.split("\n")[0]))
+            table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5, escape(_short(host.failure)))
     return table

@@ -13,6 +13,7 @@ NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
 
 CUTOVER = "deployer.sglang.cutover"
 STATUS = "deployer.sglang.status"
+STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
 
 
@@ -24,7 +25,7 @@ class Step:
         host: as the inventory names it.
         task: name of the task.
         action: full name of the module.
-        kind: ok, failed or unreachable.
+        kind: started, ok, failed or unreachable.
         item: True for one round of a loop, whose sum follows as a step of its own.
         result: what the module returned.
         ignored: True when the playbook goes on in spite of it.
@@ -86,24 +87,35 @@ class Summary:
 
 
 def parse_event(event: Mapping[str, Any]) -> Step | None:
-    """The step that an event of ansible-runner reports; None for events that end nothing."""
+    """The step that an event of ansible-runner reports; None for events that neither start nor end one."""
     kind = str(event.get("event"))
     data = event.get("event_data")
-    if kind not in ENDINGS or not isinstance(data, Mapping) or not data.get("host"):
+    if kind not in (STARTED, *ENDINGS) or not isinstance(data, Mapping) or not data.get("host"):
         return None
     result = data.get("res")
     return Step(
         host=str(data["host"]),
         task=str(data.get("task", "")),
         action=str(data.get("resolved_action") or data.get("task_action", "")),
-        kind="unreachable" if kind.endswith("unreachable") else "failed" if kind.endswith("failed") else "ok",
+        kind=_kind(kind),
         item=kind.startswith("runner_item"),
         result=result if isinstance(result, Mapping) else {},
         ignored=bool(data.get("ignore_errors")),
     )
 
 
+def _kind(event: str) -> str:
+    if event == STARTED:
+        return "started"
+    return next((kind for kind in ("unreachable", "failed") if event.endswith(kind)), "ok")
+
+
 def _fold(host: HostResult, step: Step) -> HostResult:
+    if step.kind == "started":
+        # Until its end is seen, nobody knows what a cut-over came to: the controller may be interrupted meanwhile.
+        return replace(host, cutover_unknown=True) if step.action == CUTOVER else host
+    if step.action == CUTOVER and not step.item:
+        host = replace(host, cutover_unknown=False)
     host = replace(host, changed=host.changed or bool(step.result.get("changed")))
     if step.action == CUTOVER and step.item and "outcome" in step.result:
         host = replace(host, cutovers=(*host.cutovers, step.result))

@@ -87,9 +87,10 @@ def environment(current: Mapping[str, str], folder: Path) -> dict[str, str]:
     """
     configured = "ANSIBLE_CONFIG" in current or (folder / "ansible.cfg").exists()
     wanted = {} if configured else dict(DEFAULTS)
-    wanted["ANSIBLE_HOST_KEY_CHECKING"] = "True"
-    wanted["ANSIBLE_SSH_EXTRA_ARGS"] = "-o StrictHostKeyChecking=yes"
     chosen = {name: current.get(name, value) for name, value in wanted.items()}
+    chosen["ANSIBLE_HOST_KEY_CHECKING"] = "True"
+    extra = (current.get("ANSIBLE_SSH_EXTRA_ARGS", ""), "-o StrictHostKeyChecking=yes")
+    chosen["ANSIBLE_SSH_EXTRA_ARGS"] = " ".join(filter(None, extra))
     # ansible-playbook is the one that was installed beside this package, also without an activated environment.
     beside = str(Path(sys.executable).parent)
     return {**chosen, "PATH": os.pathsep.join((beside, current.get("PATH", os.defpath)))}

@@ -35,6 +35,9 @@ class ActionModule(PushAction):
             answer = self.push(MODULE, arguments, list_files(bundle, ()), task_vars or {})
         except DeployError as error:
             return {"failed": True, "changed": False, "msg": f"environment {arguments.get('name')}: {error}"}
+        except OSError as error:
+            message = f"{error}. Fix: make it readable for the user who runs Ansible"
+            return {"failed": True, "changed": False, "msg": message}
         if self._task.diff and answer.get("changed"):
             answer["diff"] = {"before": "", "after": f"{answer['path']}\n", "after_header": "environment"}
         answer.pop("missing", None)  # the bundle's file names are nobody's concern

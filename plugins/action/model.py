@@ -30,6 +30,9 @@ class ActionModule(PushAction):
             answer = self.push("deployer.sglang.model", arguments, files, task_vars or {})
         except DeployError as error:
             return {"failed": True, "changed": False, "msg": f"model {arguments.get('name')}: {error}"}
+        except OSError as error:
+            message = f"{error}. Fix: make it readable for the user who runs Ansible"
+            return {"failed": True, "changed": False, "msg": message}
         if self._task.diff and answer.get("missing"):
             after = "".join(f"{path}\n" for path in answer["missing"])
             answer["diff"] = {"before": "", "after": after, "after_header": str(answer.get("path"))}

@@ -20,7 +20,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     plan_release,
     release_id,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Service, parse_services
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
 
 
 class ActionModule(ActionBase):

@@ -6,16 +6,34 @@ import re
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Service, parse_services
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
+    parse_services,
+    placement_problems,
+)
 
 
-def service_problems(services: Any, environments: Any) -> list[str]:
-    """What is wrong with `inference_services` and `inference_environments`, a line each with key and fix."""
+def service_problems(services: Any, environments: Any, root: Any, user: Any) -> list[str]:
+    """What is wrong with the description, a line each with key and fix."""
+    found = placement_problems(root, user)
     try:
         parse_services(services, environments)
     except DeployError as error:
-        return error.detail.splitlines()
-    return []
+        return [*found, *error.detail.splitlines()]
+    return found
+
+
+def cutover_seconds(services: Any, environments: Any) -> int:
+    """The longest that a cut-over of one of the services can take: the new release, and the old one after it.
+
+    Each may wait for readiness, be asked, hold, and drain; the two may be stopped twice.
+    """
+    parsed, _ = parse_services(services, environments)
+    longest = max(
+        one.gate.ready_timeout + one.gate.min_healthy_time + 4 * one.gate.request_timeout + 2 * one.stop_timeout
+        for one in _all(parsed)
+    )
+    return 3 * longest + 600
 
 
 def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:
@@ -49,6 +67,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """The filters of this file by name."""
         return {
+            "cutover_seconds": cutover_seconds,
             "service_problems": service_problems,
             "environments_used": environments_used,
             "models_used": models_used,

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,22 +88,39 @@ def point_link(link: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: str, wait: bool = True, busy: str = "") -> Iterator[None]:
+def exclusive_lock(path: str, patience: float | None = None, busy: str = "") -> Iterator[None]:
     """Hold an flock on `path`; the kernel drops it when the holder dies, so a dead holder cannot keep it.
 
     Args:
         path: the lock file; it is created, never removed.
-        wait: block until the lock is free; otherwise refuse at once.
-        busy: what to say when the lock is held and `wait` is false.
+        patience: seconds to wait for it; None waits for ever.
+        busy: what to say when it does not become free.
     Raises:
-        DeployError: the lock is held by someone else and `wait` is false.
+        DeployError: the lock is held by someone else.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise DeployError(busy or f"{path} is locked by another run", "wait until it has ended") from None
+        deadline = time.monotonic() + (patience or 0)
+        while not _take(descriptor, wait=patience is None):
+            if time.monotonic() >= deadline:
+                raise DeployError(busy or f"{path} is locked by another run", "wait until it has ended")
+            time.sleep(0.1)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def nearest(path: str) -> str:
+    """`path`, or the nearest folder above it that exists."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path

@@ -39,12 +39,14 @@ class Subject:
         return probes.base_url(self.staged.release.host, self.staged.release.port)
 
 
-def pass_gate(subject: Subject, gate: Gate) -> None:
+def pass_gate(subject: Subject, gate: Gate) -> RunState:
     """Wait until the release serves, and see that it goes on serving for `min_healthy_time`.
 
     Args:
         subject: the release that was just started, and its supervisor.
         gate: deadlines and what to ask.
+    Returns:
+        The process that passed.
     Raises:
         GateFailure: it does not serve, or not as this release, or not for long.
     """
@@ -57,6 +59,7 @@ def pass_gate(subject: Subject, gate: Gate) -> None:
         probes.chat(*ask)
         probes.chat_stream(*ask)
         _hold(subject, started, gate.min_healthy_time)
+        return started
     except probes.ProbeError as error:
         time.sleep(PAUSE)  # a process that dies of the probe's request is the better reason
         dead = _death(subject.supervisor.state(), started)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import nearest
+from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
 
@@ -78,17 +80,19 @@ def check_host_name(name: str) -> Check:
 def check_port(root: str, supervisor: str, service: str, port: int) -> Check:
     """The port is free, or held by this service itself."""
     name = f"port {port}"
-    inodes = procfs.listening_inodes(port)
-    if not inodes:
+    if not procfs.listening_inodes(port):
         return Check(name, True, "free")
+    folder = Store(root).service(service)
     try:
-        pids = supervisor_for(supervisor, service, Store(root).service(service)).state().pids
+        current = folder.release_of("current")
+        # What serves now may be kept by another supervisor than what is to serve.
+        kind = load_release(folder.release(current)).release.supervisor if current else supervisor
+        foreign = procfs.foreign_listeners(port, supervisor_for(kind, service, folder).state().pids)
     except DeployError as error:
         return Check(name, False, error.problem, error.fix)
-    if procfs.holders(inodes, pids):
+    if not foreign:
         return Check(name, True, f"held by {service} itself")
-    fix = "end that process, or give the service another port"
-    return Check(name, False, f"held by {procfs.describe_listeners(port)}", fix)
+    return Check(name, False, f"held by {foreign}", "end that process, or give the service another port")
 
 
 def check_host(root: str, supervisor: str, min_free_gib: float, ports: Sequence[tuple[str, int]]) -> list[Check]:
@@ -109,10 +113,3 @@ def check_host(root: str, supervisor: str, min_free_gib: float, ports: Sequence[
         check_host_name(socket.gethostname()),
         *(check_port(root, supervisor, service, port) for service, port in ports),
     ]
-
-
-def nearest(path: str) -> str:
-    """`path`, or the nearest folder above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

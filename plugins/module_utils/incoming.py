@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import tarfile
 from collections.abc import Mapping
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import sync_directory, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import nearest, sync_directory, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, damaged_files, missing_files
 
 # Small files travel together in one tar of this name.
@@ -21,9 +23,7 @@ def check_room(folder: str, needed: int, what: str) -> None:
     Raises:
         DeployError: they do not.
     """
-    existing = folder
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
+    existing = nearest(folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise DeployError(
@@ -110,13 +110,30 @@ def land(folder: str, target: str, manifest: Manifest, texts: Mapping[str, str])
 
 
 def _own(folder: str, user: int) -> None:
-    """Give the folder and what is in it to `user`; the links in it are not followed."""
-    if os.geteuid() != 0:
-        return
-    os.chown(folder, user, -1)
-    for parent, folders, names in os.walk(folder):
+    """Give the folder and all in it to `user`, having seen that it holds plain files and folders and nothing else.
+
+    The user whom files arrive as could have put links there, for root to follow. The top folder is taken away from them
+    first; then everything is reached by descriptors, not by paths.
+
+    Raises:
+        DeployError: there is a link, a device, or a file that has a second name elsewhere.
+    """
+    acting = os.geteuid()
+    if acting == 0:
+        os.chown(folder, 0, -1, follow_symlinks=False)
+    for parent, folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
         for name in folders + names:
-            os.chown(os.path.join(parent, name), user, -1, follow_symlinks=False)
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+            if not plain and not stat.S_ISDIR(found.st_mode):
+                raise DeployError(
+                    f"{os.path.join(parent, name)} is neither a plain file nor a folder",
+                    f"remove {folder} on the host and run again",
+                )
+            if acting == 0:
+                os.chown(name, user, -1, dir_fd=descriptor, follow_symlinks=False)
+    if acting == 0:
+        os.chown(folder, user, -1, follow_symlinks=False)
 
 
 def _unpack(folder: str, manifest: Manifest) -> None:
@@ -133,7 +150,9 @@ def _unpack(folder: str, manifest: Manifest) -> None:
                     continue
                 path = os.path.join(folder, member.name)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(f"{path}.part", "wb") as out:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{path}.part")
+                with open(f"{path}.part", "xb") as out:  # x: made here, not a link that was put there
                     shutil.copyfileobj(source, out, 1 << 20)
                 os.replace(f"{path}.part", path)
     except (tarfile.TarError, EOFError):

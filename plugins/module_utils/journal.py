@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -45,5 +46,6 @@ def unfinished(folder: ServiceFolder) -> dict[str, Any] | None:
 
 def finish(folder: ServiceFolder) -> None:
     """The cut-over has ended, one way or the other."""
-    os.unlink(folder.transaction)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(folder.transaction)
     sync_directory(folder.path)

@@ -106,12 +106,16 @@ def _check_content(path: str, entry: ManifestFile) -> None:
         )
 
 
-def manifest_record(target: str, manifest: Manifest) -> str:
+def manifest_record(manifest: Manifest, *folders: str) -> str:
     """The text of a model's manifest.json: the manifest, and the state of each file when it was verified.
 
     Args:
-        target: the folder in which the files lie now.
         manifest: of the model.
+        folders: where its files lie now, each in the first folder that has it; moving them there keeps their state.
     """
-    verified = {entry.path: identity(os.path.join(target, entry.path)) for entry in manifest.files}
+
+    def path(name: str) -> str:
+        return next(p for p in (os.path.join(folder, name) for folder in folders) if os.path.exists(p))
+
+    verified = {entry.path: identity(path(entry.path)) for entry in manifest.files}
     return pretty_json({"digest": manifest.digest, **manifest.as_dict(), "verified": verified})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ from typing import Any
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 # SGLang's /health is a generation of its own with a timeout of 20 s (sglang PR 8115): wait longer than that.
 READINESS_TIMEOUT = 25
+# An engine that dies in the middle of an answer, or something that does not speak HTTP.
+BROKEN_ANSWER = (http.client.HTTPException, OSError)
+LARGEST_ANSWER = 16 * 1024 * 1024  # bytes
 # Probes go to this host itself: a proxy in the environment must not see them.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -65,8 +70,8 @@ def chat(url: str, name: str, prompt: str, max_tokens: int, timeout: float) -> s
     if not isinstance(message, dict):
         raise ProbeError("chat completion", f"no message in the answer {str(answer)[:200]}")
     text = str(message.get("content") or "")
-    usage = answer.get("usage") or {}
-    if not text and not usage.get("completion_tokens"):
+    usage = answer.get("usage")
+    if not text and not (isinstance(usage, dict) and usage.get("completion_tokens")):
         raise ProbeError("chat completion", "the answer holds no generated token")
     return text
 
@@ -79,7 +84,10 @@ def chat_stream(url: str, name: str, prompt: str, max_tokens: int, timeout: floa
     """
     body = _chat_body(name, prompt, max_tokens, stream=True)
     chunks = 0
+    deadline = time.monotonic() + timeout
     for data in _events(_request("stream", url + "/v1/chat/completions", body, timeout)):
+        if time.monotonic() > deadline:
+            raise ProbeError("stream", f"not ended after {timeout:g} s and {chunks} chunks")
         if data == "[DONE]":
             if chunks == 0:
                 raise ProbeError("stream", "[DONE] came without a chunk before it")
@@ -99,11 +107,18 @@ def _request(probe: str, url: str, body: dict[str, Any] | None, timeout: float) 
     try:
         return _OPENER.open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        with error:
-            text = error.read(300).decode(errors="replace").strip()
-        raise ProbeError(probe, f"{url} answered {error.code} {text}".strip()) from None
-    except (urllib.error.URLError, OSError) as error:
+        raise ProbeError(probe, f"{url} answered {error.code} {_body_start(error)}".strip()) from None
+    except BROKEN_ANSWER as error:
         raise ProbeError(probe, f"{url}: {_reason(error, timeout)}") from None
+
+
+def _body_start(response: Any) -> str:
+    """The first characters of an answer, as far as they come."""
+    try:
+        with response:
+            return str(response.read(300).decode(errors="replace").strip())
+    except BROKEN_ANSWER:
+        return ""
 
 
 def _events(response: Any) -> Iterator[str]:
@@ -113,16 +128,18 @@ def _events(response: Any) -> Iterator[str]:
                 text = line.decode(errors="replace").strip()
                 if text.startswith("data:"):
                     yield text[len("data:") :].strip()
-    except OSError as error:
-        raise ProbeError("stream", f"broke off: {error}") from None
+    except BROKEN_ANSWER as error:
+        raise ProbeError("stream", f"broke off: {error!r}") from None
 
 
 def _json(probe: str, response: Any) -> dict[str, Any]:
     try:
         with response:
-            value = json.load(response)
-    except (ValueError, OSError) as error:
+            value = json.loads(response.read(LARGEST_ANSWER))
+    except ValueError as error:
         raise ProbeError(probe, f"the answer is not JSON: {error}") from None
+    except BROKEN_ANSWER as error:
+        raise ProbeError(probe, f"the answer broke off: {error!r}") from None
     if not isinstance(value, dict):
         raise ProbeError(probe, f"the answer is no JSON object: {str(value)[:200]}")
     return value
@@ -133,8 +150,8 @@ def _list(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _reason(error: OSError, timeout: float) -> str:
+def _reason(error: Exception, timeout: float) -> str:
     reason = getattr(error, "reason", error)
     if isinstance(reason, (TimeoutError, socket.timeout)):
         return f"no answer within {timeout:g} s"
-    return str(reason)
+    return str(reason) or repr(reason)

@@ -32,6 +32,12 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(fields[3]), int(fields[2]), fields[0], int(fields[19]))
 
 
+def lives(process: Process) -> bool:
+    """True while it is this very process that has its pid, and it has not ended."""
+    now = read_process(process.pid)
+    return now is not None and now.start_time == process.start_time and now.state not in "ZX"
+
+
 def all_processes() -> list[Process]:
     """Every process that is not a zombie."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -85,6 +91,16 @@ def holders(inodes: Iterable[str], pids: Iterable[int] | None = None) -> set[int
     return found
 
 
+def foreign_listeners(port: int, ours: Iterable[int]) -> str:
+    """Who listens on `port`, on whatever address, and is none of `ours`; for people, '' when nobody does."""
+    inodes = listening_inodes(port)
+    family = set(ours)
+    foreign = {inode for inode in inodes if not holders({inode}, family)}
+    if not foreign:
+        return ""
+    return "; ".join(describe(pid) for pid in sorted(holders(foreign))) or "a process of another user"
+
+
 def describe(pid: int) -> str:
     """A process for people: pid, user, and the command without its arguments' secrets (three words at most)."""
     try:
@@ -102,10 +118,7 @@ def describe(pid: int) -> str:
 
 def describe_listeners(port: int) -> str:
     """Who listens on `port`, for people; '' when nobody does."""
-    inodes = listening_inodes(port)
-    if not inodes:
-        return ""
-    return "; ".join(describe(pid) for pid in sorted(holders(inodes))) or "a process of another user"
+    return foreign_listeners(port, ())
 
 
 def cgroup_pids(control_group: str) -> set[int]:

@@ -47,7 +47,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Release:
-    """What runs. `argv` starts with the environment's python; `variables` is the whole environment of the process."""
+    """What runs. `argv` starts with the environment's python; `variables` is the whole environment of the process.
+
+    `user` is empty where the user who acts on the host is the one who runs it: with the process supervisor.
+    """
 
     service: str
     engine: str
@@ -136,7 +139,7 @@ def plan_release(service: Service, environment: Artifact, model: Artifact, place
         host=service.host,
         port=service.port,
         supervisor=placement.supervisor,
-        user=placement.user,
+        user=placement.user if placement.supervisor == "systemd" else "",
         root=placement.root,
         working_directory=folder.state,
         stop_timeout=service.stop_timeout,
@@ -172,6 +175,13 @@ def base_variables(prefix: str, cache: str, home: str, address: str) -> dict[str
         "XDG_CACHE_HOME": f"{cache}/xdg",
         "no_proxy": no_proxy,
     }
+
+
+def reserved_variables(engine: str) -> frozenset[str]:
+    """Names of the environment variables that the deployment sets itself, for any release of `engine`."""
+    endpoint = Endpoint("", 0, "", "")
+    own = {RELEASE_VARIABLE, "CUDA_VISIBLE_DEVICES"}
+    return frozenset({*own, *base_variables("", "", "", ""), *engine_named(engine).variables(endpoint)})
 
 
 def release_id(release: Release, launch_without_id: str, unit: str) -> str:

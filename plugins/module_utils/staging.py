@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -127,10 +126,10 @@ def _folder(release: Release) -> ServiceFolder:
 
 
 def _as_user(user: str) -> dict[str, Any]:
-    """Popen's arguments to become `user`; nothing when we are that user already."""
-    entry = _passwd(user)
-    if entry.pw_uid == os.geteuid():
+    """Popen's arguments to become `user`; nothing when that is who acts already."""
+    if not user or _passwd(user).pw_uid == os.geteuid():
         return {}
+    entry = _passwd(user)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
 
 
@@ -143,26 +142,25 @@ def _passwd(user: str) -> pwd.struct_passwd:
 
 def _make_folders(release: Release, folder: ServiceFolder) -> None:
     """The service's folders: the deployment's own are root's, state and caches belong to the service's user."""
-    owner = _passwd(release.user)
     os.makedirs(folder.releases, mode=0o755, exist_ok=True)
     for path, mode in ((folder.state, 0o750), (release.cache, 0o755)):
         os.makedirs(path, mode=0o755, exist_ok=True)
         os.chmod(path, mode)
-        if owner.pw_uid != os.geteuid():
+        if release.user:
+            owner = _passwd(release.user)
             os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def _write_release(staged: StagedRelease, gate: Mapping[str, Any], folder: ServiceFolder) -> None:
-    """Write the release's folder beside its place and rename it there."""
+    """Write the release's folder beside its place and rename it there; one that is there is mended file by file."""
     target = folder.release(staged.id)
-    partial = os.path.join(folder.releases, f".{staged.id}.part")
-    for leftover in (partial, f"{partial}.old"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    os.mkdir(partial, 0o755)
+    there = os.path.isdir(target)
+    place = target if there else os.path.join(folder.releases, f".{staged.id}.part")
+    if not there:
+        shutil.rmtree(place, ignore_errors=True)
+        os.mkdir(place, 0o755)
     for name, text in {**files_of(staged), GATE_FILE: pretty_json(dict(gate))}.items():
-        write_file(os.path.join(partial, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(target, f"{partial}.old")
-    os.rename(partial, target)
-    sync_directory(folder.releases)
-    shutil.rmtree(f"{partial}.old", ignore_errors=True)
+        write_file(os.path.join(place, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
+    if not there:
+        os.rename(place, target)
+        sync_directory(folder.releases)

@@ -54,7 +54,7 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
     )
     unfinished = _unfinished(folder)
     if unfinished:
-        return {**known, "state": unfinished, "detail": str(journal.unfinished(folder))}
+        return {**known, "state": unfinished, "detail": f"{journal.unfinished(folder)}"}
     if not run.running:
         return {**known, "state": "stopped", "detail": run.exit or "its process does not run"}
     subject = Subject(staged, supervisor)
@@ -79,8 +79,8 @@ def _unfinished(folder: ServiceFolder) -> str:
     if journal.unfinished(folder) is None:
         return ""
     try:
-        with exclusive_lock(folder.lock, wait=False):
-            return "interrupted"
+        with exclusive_lock(folder.lock, patience=0):
+            return "interrupted" if journal.unfinished(folder) is not None else ""
     except DeployError:
         return "changing"
 

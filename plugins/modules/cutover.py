@@ -65,7 +65,7 @@ RETURN = r"""
 outcome:
   description:
     - V(unchanged), V(committed), V(restored) (the release did not pass; what served before serves), V(not_restored)
-      (nothing is known to serve), V(refused) (nothing was touched).
+      (nothing is known to serve), V(refused) (nothing was touched), V(planned) (check mode, it would be switched).
   type: str
   returned: always
 before:
@@ -98,7 +98,9 @@ seconds:
   returned: when something was changed
 """
 
+import contextlib
 import dataclasses
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -106,6 +108,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.transaction import (
     NOT_RESTORED,
+    PLANNED,
     REFUSED,
     UNCHANGED,
     Outcome,
@@ -132,6 +135,12 @@ def predicted(root: str, service: str, target: str) -> tuple:
     return current, release, current != release or would_change(root, service, release)
 
 
+def detach() -> None:
+    """Leave the process group: Ansible ends the group of a task at its time limit, and a terminal at Ctrl-C."""
+    with contextlib.suppress(PermissionError):  # it leads its own group already
+        os.setsid()
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -142,12 +151,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     root, service, target = (module.params[key] for key in ("root", "service", "release"))
     try:
         if module.check_mode:
             before, after, change = predicted(root, service, target)
-            outcome = Outcome(UNCHANGED, before, after, after)
+            outcome = Outcome(PLANNED if change else UNCHANGED, before, after, after)
         else:
+            detach()
             release = resolve(Store(root).service(service), target)
             outcome = cut_over(root, service, release, module.params["initiator"])
             change = outcome.outcome != UNCHANGED

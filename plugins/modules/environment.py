@@ -90,6 +90,7 @@ packages:
   returned: when the environment exists
 """
 
+import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
@@ -153,6 +154,7 @@ def main() -> None:
         required_by={"lock": ("digest", "manifest")},
         supports_check_mode=True,
     )
+    os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     given = module.params
     try:
         if given["prefix"]:

@@ -84,7 +84,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
 from ansible_collections.deployer.sglang.plugins.module_utils.models import (
     MANIFEST_FILE,
@@ -104,8 +103,8 @@ def step(phase: str, store: Store, name: str, manifest: Manifest, uploader: int)
         return {**result, "missing": incoming.prepare(arriving, needed, uploader)}
     if phase == "land":
         incoming.verify(arriving, needed)
-        incoming.land(arriving, target, needed, {})
-        write_file(os.path.join(target, MANIFEST_FILE), manifest_record(target, manifest))
+        record = manifest_record(manifest, arriving, target)
+        incoming.land(arriving, target, needed, {MANIFEST_FILE: record})
     return {**result, "missing": [entry.path for entry in needed.files]}
 
 
@@ -121,6 +120,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     given = module.params
     try:
         if given["manifest"] is None:

@@ -107,6 +107,8 @@ staged:
       type: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -131,6 +133,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     given = module.params
     if given["releases"] is None:
         module.fail_json(

@@ -32,7 +32,7 @@ class Newcomer:
         done = subprocess.run(
             command,
             cwd=self.home / "clone",
-            env={**environment, "HOME": str(self.home), "PATH": "/usr/bin:/bin", "DEMO_PORT": PORT, "COLUMNS": "120"},
+            env={**environment, **self._environment()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -43,6 +43,12 @@ class Newcomer:
         )
         print(f"$ {' '.join(command)}\n{done.stdout}\n[exit {done.returncode}]")
         return done
+
+    def _environment(self) -> dict[str, str]:
+        # The user `nobody` has no home in /etc/passwd, where Ansible looks for it.
+        remote_tmp = str(self.home / ".ansible" / "tmp")
+        own = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "ANSIBLE_REMOTE_TMP": remote_tmp}
+        return {**own, "DEMO_PORT": PORT, "COLUMNS": "120"}
 
 
 @pytest.fixture

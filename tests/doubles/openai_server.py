@@ -6,6 +6,7 @@ Standard library only; run as `python openai_server.py --port P --served-model-n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+STARTED = time.monotonic()
 FAULTS = (
     "none",
     "exit",  # ends at once with status 7
@@ -25,6 +27,9 @@ FAULTS = (
     "die-soon",  # ends one second after it was first ready
     "ignore-term",  # does not end on SIGTERM
     "orphan",  # leaves a child behind when it ends
+    "half-answer",  # dies in the middle of its first chat completion
+    "endless",  # its stream never ends
+    "slow",  # listens, ready only after three seconds
 )
 
 
@@ -37,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/health":
-            self._answer({}, 503 if self.fault == "hang" else 200)
+            loading = self.fault == "slow" and time.monotonic() - STARTED < 3
+            self._answer({}, 503 if self.fault == "hang" or loading else 200)
             if self.fault == "die-soon":
                 threading.Timer(1.0, os._exit, (9,)).start()
         elif self.path == "/v1/models":
@@ -51,8 +57,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n')
-            if self.fault != "no-done":
+            with contextlib.suppress(BrokenPipeError):
+                while self.fault == "endless":
+                    self.wfile.write(b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n')
+                    time.sleep(0.2)
+            if self.fault not in ("no-done", "endless"):
                 self.wfile.write(b"data: [DONE]\n\n")
+        elif self.fault == "half-answer":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+            self.wfile.flush()
+            os._exit(11)
         else:
             self._answer({"choices": [{"message": {"content": "hi"}}], "usage": {"completion_tokens": 1}})
 

@@ -55,6 +55,9 @@ class Supervisor(Protocol):
     def commit(self, staged: StagedRelease) -> None:
         """Make the running candidate the one that is kept alive and started at boot."""
 
+    def forget(self) -> None:
+        """Keep nothing any more: what was stopped is not started again, at boot or ever."""
+
     def request_stop(self, timeout: int) -> None:
         """Ask the processes to end; return when they have, or after `timeout` seconds."""
 
@@ -94,12 +97,18 @@ def stop(supervisor: Supervisor, port: int, timeout: int) -> None:
     Raises:
         DeployError: a process of ours cannot be ended, or someone else listens on the port.
     """
+    # A control group that systemd gave up can still hold a process in a hung driver call: look for these themselves.
+    before = [process for pid in supervisor.state().pids if (process := procfs.read_process(pid)) is not None]
+
+    def left() -> set[int]:
+        return set(supervisor.state().pids) | {process.pid for process in before if procfs.lives(process)}
+
     supervisor.request_stop(timeout)
-    for pid in supervisor.state().pids:
+    for pid in left():
         kill(pid)
-    if not wait_until(lambda: not supervisor.state().pids, 30):
-        left = "; ".join(procfs.describe(pid) for pid in sorted(supervisor.state().pids))
-        raise DeployError(f"processes of the service do not end: {left}", "look for a hung driver call (dmesg)")
+    if not wait_until(lambda: not left(), 30):
+        names = "; ".join(procfs.describe(pid) for pid in sorted(left()))
+        raise DeployError(f"processes of the service do not end: {names}", "look for a hung driver call (dmesg)")
     if not wait_until(lambda: not procfs.listening_inodes(port), 10):
         raise DeployError(
             f"port {port} is held by {procfs.describe_listeners(port)}", "end that process, or use another port"

@@ -64,13 +64,16 @@ class ProcessSupervisor:
             )
         finally:
             os.close(descriptor)
-        started = procfs.read_process(self._child.pid)
-        record = {
-            "pid": self._child.pid,
-            "start_time": started.start_time if started else 0,
-            "boot_id": procfs.boot_id(),
-            "release": staged.id,
-        }
+        try:
+            self._record(self._child.pid, staged.id)
+        except BaseException:
+            os.killpg(self._child.pid, signal.SIGKILL)  # nobody would ever know of it
+            raise
+
+    def _record(self, pid: int, release_id: str) -> None:
+        started = procfs.read_process(pid)
+        start_time = started.start_time if started else 0
+        record = {"pid": pid, "start_time": start_time, "boot_id": procfs.boot_id(), "release": release_id}
         write_file(self.pid_file, pretty_json(record))
 
     def start_committed(self, staged: StagedRelease) -> None:
@@ -79,6 +82,11 @@ class ProcessSupervisor:
 
     def commit(self, staged: StagedRelease) -> None:
         """Nothing to do: what runs, runs on."""
+
+    def forget(self) -> None:
+        """Forget the process that has ended."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.pid_file)
 
     def request_stop(self, timeout: int) -> None:
         """SIGTERM to the process that was started, once: a second one orphans SGLang's detokenizer."""

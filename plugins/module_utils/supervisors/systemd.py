@@ -11,7 +11,7 @@ import subprocess
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import sync_directory, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import read_text, sync_directory, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state
 
@@ -53,15 +53,27 @@ class SystemdSupervisor:
     def start_committed(self, staged: StagedRelease) -> None:
         """Start what the unit in /etc names: `current` of the service."""
         self._drop_candidate()
-        write_file(os.path.join(COMMITTED, self.unit), staged.unit)
+        self._write_committed(staged)
         self._start()
         _systemctl("enable", self.unit)
 
     def commit(self, staged: StagedRelease) -> None:
         """Write the unit to /etc, enable it, and forget the one in /run; the process runs on."""
-        write_file(os.path.join(COMMITTED, self.unit), staged.unit)
+        self._write_committed(staged)
         self._drop_candidate()
         _systemctl("enable", self.unit)
+        _systemctl("daemon-reload")
+        # Runs already, unless it died since the gate: the candidate was not to be started again, this unit is.
+        _systemctl("start", self.unit)
+
+    def forget(self) -> None:
+        """Disable the unit and remove it."""
+        path = os.path.join(COMMITTED, self.unit)
+        self._drop_candidate()
+        if os.path.exists(path):
+            _systemctl("disable", self.unit)
+            os.unlink(path)
+            sync_directory(COMMITTED)
         _systemctl("daemon-reload")
 
     def request_stop(self, timeout: int) -> None:
@@ -83,6 +95,12 @@ class SystemdSupervisor:
         _systemctl("daemon-reload")
         _systemctl("reset-failed", self.unit, check=False)  # nothing to reset is no failure
         _systemctl("start", self.unit)
+
+    def _write_committed(self, staged: StagedRelease) -> None:
+        """The unit in /etc, left alone when it is right: a full disk must not keep it from starting."""
+        path = os.path.join(COMMITTED, self.unit)
+        if read_text(path) != staged.unit:
+            write_file(path, staged.unit)
 
     def _drop_candidate(self) -> None:
         path = os.path.join(CANDIDATE, self.unit)

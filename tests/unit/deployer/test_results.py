@@ -45,6 +45,14 @@ LOOP_FAILED = event("b", "runner_on_failed", CUTOVER, msg="One or more items fai
         ([cutover("a", "committed"), cutover("b", "not_restored", "runner_item_on_failed"), LOOP_FAILED], 2, 3),
         ([event("b", "runner_on_unreachable", CUTOVER, msg="lost")], 4, 3),
         ([event("b", "runner_item_on_failed", CUTOVER, msg="async task did not complete")], 2, 3),
+        ([event("b", "runner_on_start", CUTOVER)], 254, 3),
+        (
+            [event("b", "runner_on_start", CUTOVER), cutover("b", "committed"), event("b", "runner_on_ok", CUTOVER)],
+            0,
+            0,
+        ),
+        ([event("b", "runner_on_start")], 254, 2),
+        ([cutover("a", "planned")], 0, 0),
     ],
 )
 def test_the_exit_code_says_what_happened_to_the_service(events: list[Any], status: int, code: int) -> None:

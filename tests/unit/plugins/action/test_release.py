@@ -18,7 +18,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Release,
     plan_release,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.service import parse_services
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
 
 TEMPLATES = Path(__file__).parents[4] / "roles" / "release" / "templates"
 LAUNCH = (TEMPLATES / "launch.sh.j2").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -81,3 +82,25 @@ def test_a_pack_writes_nothing_that_the_manifest_does_not_name(
 def test_too_little_room_is_refused_before_the_first_byte(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match=r"needs .* GB and .* has .* GB free"):
         incoming.check_room(str(tmp_path / "not" / "yet"), 10**18, "the transfer")
+
+
+@pytest.mark.parametrize("name", ["a.part", "a", "sub/b", "link"])
+def test_a_link_that_was_put_among_the_files_is_refused(manifest: Manifest, tmp_path: Path, name: str) -> None:
+    arriving = tmp_path / "incoming" / "x"
+    incoming.prepare(str(arriving), manifest, 0)
+    (tmp_path / "victim").write_text("precious")
+    (arriving / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(DeployError, match="neither a plain file nor a folder"):
+        incoming.verify(str(arriving), manifest)
+    with pytest.raises(DeployError, match="neither a plain file nor a folder"):
+        incoming.prepare(str(arriving), manifest, 0)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_second_name_of_a_file_elsewhere_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    arriving = tmp_path / "incoming" / "x"
+    incoming.prepare(str(arriving), manifest, 0)
+    (tmp_path / "victim").write_text("aaaa")
+    os.link(tmp_path / "victim", arriving / "a")
+    with pytest.raises(DeployError, match="neither a plain file nor a folder"):
+        incoming.verify(str(arriving), manifest)

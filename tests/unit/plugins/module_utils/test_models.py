@@ -69,7 +69,7 @@ def test_a_truncated_safetensors_is_refused(length: int) -> None:
 
 def test_a_file_changed_on_the_host_is_found(model: Path) -> None:
     manifest = build_manifest(str(model))
-    (model / MANIFEST_FILE).write_text(manifest_record(str(model), manifest))
+    (model / MANIFEST_FILE).write_text(manifest_record(manifest, str(model)))
     assert missing_from_model(str(model), manifest).files == ()
     data = bytearray((model / "model.safetensors").read_bytes())
     data[-1] ^= 1

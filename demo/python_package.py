@@ -16,8 +16,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import file_sha256
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 
 LEFT_OUT = (
     *("__pycache__", "*.pyc", "*.a", "config-3*", "EXTERNALLY-MANAGED", "LICENSE*", "sitecustomize.py"),
@@ -134,7 +134,7 @@ def path_record(path: Path, prefix: Path, old_prefix: str) -> dict[str, Any]:
     record: dict[str, Any] = {"_path": str(path.relative_to(prefix))}
     if path.is_symlink():
         return record | {"path_type": "softlink"}
-    record |= {"path_type": "hardlink", "sha256": file_sha256(path), "size_in_bytes": path.stat().st_size}
+    record |= {"path_type": "hardlink", "sha256": hash_file(path), "size_in_bytes": path.stat().st_size}
     if old_prefix and path.name.startswith("_sysconfigdata") and old_prefix in path.read_text(encoding="utf-8"):
         record |= {"file_mode": "text", "prefix_placeholder": old_prefix}
     return record

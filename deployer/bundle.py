@@ -38,11 +38,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
     LockedWheel,
     bundle_problems,
     expected_files,
-    file_sha256,
     load_lock,
     wheel_identity,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 
 Progress = Callable[[str], None]
 
@@ -107,7 +107,7 @@ def make_bundle(
 def _fetch_conda(bundle: Path, packages: Sequence[CondaPackage], progress: Progress) -> None:
     for subdir in SUBDIRS:
         (bundle / "conda" / subdir).mkdir(parents=True, exist_ok=True)
-    missing = [p for p in packages if not (bundle / p.path).is_file() or file_sha256(bundle / p.path) != p.sha256]
+    missing = [p for p in packages if not (bundle / p.path).is_file() or hash_file(bundle / p.path) != p.sha256]
     if not missing:
         return
     progress(f"fetching {len(missing)} conda packages")
@@ -136,7 +136,7 @@ def _fetch_package(client: httpx.Client, bundle: Path, package: CondaPackage) ->
             f"{package.url} cannot be fetched: {error}",
             fix="check that the controller reaches the channel, or its proxy",
         ) from error
-    if (got := file_sha256(part)) != package.sha256:
+    if (got := hash_file(part)) != package.sha256:
         part.unlink()
         raise DeployError(
             f"{package.url} is not the locked file: sha256 wanted {package.sha256}, got {got}",
@@ -176,7 +176,7 @@ def _found_in(folders: Iterable[Path], wheels: Iterable[LockedWheel]) -> dict[Lo
     found: dict[LockedWheel, Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.whl"))):
         wheel = wanted.get(wheel_identity(path.name))
-        if wheel is not None and wheel not in found and file_sha256(path) in wheel.sha256:
+        if wheel is not None and wheel not in found and hash_file(path) in wheel.sha256:
             found[wheel] = path
     return found
 

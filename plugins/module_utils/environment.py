@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
     normalize_name,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
 
 __all__ = [
     "RECORD",
@@ -108,13 +108,7 @@ def record_environment(facts: EnvironmentFacts, built_at: str) -> None:
     path = Path(facts.prefix) / RECORD
     content = {"schema": SCHEMA, **facts.as_dict(), "built_at": built_at}
     del content["prefix"]
-    partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.chmod(0o644)
-    partial.replace(path)
+    write_file(str(path), pretty_json(content))
 
 
 def interpreter_version(prefix: Path, imports: str = "sys") -> str:

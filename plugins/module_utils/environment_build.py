@@ -8,7 +8,6 @@ Standard library only, Python 3.9+: it runs inside Ansible modules.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -41,6 +40,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
     wheel_identity,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
 
 Log = Callable[[str], None]
 
@@ -355,16 +355,8 @@ def _exclusive(prefix: Path, log: Log) -> Iterator[int]:
     """Hold the build lock of `prefix`; yields its file descriptor. Waits while another build holds it."""
     _make_folders(prefix.parent)
     path = prefix.parent / f".{prefix.name}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"another build of {prefix} is under way: waiting for it")
-            fcntl.flock(fd, fcntl.LOCK_EX)
+    with exclusive_lock(str(path), on_wait=lambda: log(f"another build of {prefix} is under way: waiting")) as fd:
         yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 
 CONDA_LOCK = "conda-linux-64.lock"
 REQUIREMENTS_LOCK = "requirements.lock"
@@ -234,7 +235,7 @@ def damaged_files(bundle: str | Path) -> list[str]:
     bundle = Path(bundle)
     wanted = dict(expected_files(bundle, load_lock(bundle)))
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = dict(zip(wanted, pool.map(file_sha256, wanted)))
+        found = dict(zip(wanted, pool.map(hash_file, wanted)))
     return [
         f"{path.relative_to(bundle)}: sha256 wanted {' or '.join(sorted(digests))}, got {found[path]}"
         for path, digests in wanted.items()
@@ -248,15 +249,6 @@ def expected_files(bundle: Path, lock: Lock) -> Iterator[tuple[Path, frozenset[s
         yield bundle / package.path, frozenset({package.sha256})
     yield from _wheels_of(bundle / "wheels", {(wheel.name, wheel.version): wheel.sha256 for wheel in lock.wheels})
     yield from _wheels_of(bundle / "installer", {(t.name, t.version): frozenset({t.sha256}) for t in INSTALLERS})
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _wheels_of(folder: Path, wanted: dict[tuple[str, str], frozenset[str]]) -> Iterator[tuple[Path, frozenset[str]]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+BLOCK = 4 * 1024 * 1024  # bytes read at once
 
 
 def sync_directory(path: str) -> None:
@@ -48,6 +51,23 @@ def read_text(path: str) -> str | None:
             return stream.read()
     except FileNotFoundError:
         return None
+
+
+def hash_file(path: str | os.PathLike[str], follow: bool = True) -> str:
+    """sha256 of a file's content, in hex.
+
+    Args:
+        path: the file.
+        follow: False refuses a symbolic link at `path` itself.
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def canonical_json(value: Any) -> str:
@@ -88,24 +108,31 @@ def point_link(link: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: str, patience: float | None = None, busy: str = "") -> Iterator[None]:
+def exclusive_lock(
+    path: str, patience: float | None = None, busy: str = "", on_wait: Callable[[], None] = lambda: None
+) -> Iterator[int]:
     """Hold an flock on `path`; the kernel drops it when the holder dies, so a dead holder cannot keep it.
 
     Args:
         path: the lock file; it is created, never removed.
         patience: seconds to wait for it; None waits for ever.
         busy: what to say when it does not become free.
+        on_wait: called once when it is not free at the first look.
+    Returns:
+        The descriptor that holds the lock: a child that inherits it keeps the lock.
     Raises:
         DeployError: the lock is held by someone else.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + (patience or 0)
-        while not _take(descriptor, wait=patience is None):
-            if time.monotonic() >= deadline:
-                raise DeployError(busy or f"{path} is locked by another run", "wait until it has ended")
-            time.sleep(0.1)
-        yield
+        if not _take(descriptor, wait=False):
+            on_wait()
+            deadline = time.monotonic() + (patience or 0)
+            while not _take(descriptor, wait=patience is None):
+                if time.monotonic() >= deadline:
+                    raise DeployError(busy or f"{path} is locked by another run", "wait until it has ended")
+                time.sleep(0.1)
+        yield descriptor
     finally:
         os.close(descriptor)
 

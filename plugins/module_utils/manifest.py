@@ -11,10 +11,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import canonical_json
+from ansible_collections.deployer.sglang.plugins.module_utils.files import canonical_json, hash_file
 
 SCHEMA = 1
-BLOCK = 4 * 1024 * 1024
 
 # What stands in a training folder and is not the model: optimizer states, checkpoints, version control, partial files.
 NOT_THE_MODEL = (
@@ -92,16 +91,6 @@ def check_path(path: str) -> None:
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or "" in parts or any(ord(c) < 32 or ord(c) == 127 for c in path):
         raise DeployError(f"file name {path!r} is not allowed in an artifact", "rename the file at its source")
-
-
-def hash_file(path: str) -> str:
-    """sha256 of a file's content, in hex; a symbolic link at `path` itself is not followed."""
-    digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def list_files(folder: str, exclude: Iterable[str] = NOT_THE_MODEL) -> dict[str, str]:
@@ -212,5 +201,5 @@ def missing_files(manifest: Manifest, folder: str) -> list[str]:
 def damaged_files(manifest: Manifest, folder: str) -> list[tuple[ManifestFile, str]]:
     """Files below `folder` whose content is not the manifest's, each with the sha256 that was found."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda entry: hash_file(os.path.join(folder, entry.path)), manifest.files)
+        found = pool.map(lambda entry: hash_file(os.path.join(folder, entry.path), follow=False), manifest.files)
         return [(entry, digest) for entry, digest in zip(manifest.files, found) if digest != entry.sha256]

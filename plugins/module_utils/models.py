@@ -8,11 +8,10 @@ import struct
 from collections.abc import Mapping
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file, pretty_json, read_json
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     Manifest,
     ManifestFile,
-    hash_file,
     identity,
     missing_files,
 )

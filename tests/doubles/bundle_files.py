@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import environment_build, environment_lock
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import file_sha256
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 
 PYTHON = platform.python_version()
 
@@ -112,10 +112,10 @@ def write_python_package(folder: Path, version: str = PYTHON) -> Path:
 def write_lock(folder: Path, python: Path, wheels: list[Path]) -> Path:
     """A lock folder that names these files; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    conda = f"# platform: linux-64\n@EXPLICIT\n{python.as_uri()}#sha256:{file_sha256(python)}\n"
+    conda = f"# platform: linux-64\n@EXPLICIT\n{python.as_uri()}#sha256:{hash_file(python)}\n"
     (folder / environment_lock.CONDA_LOCK).write_text(conda)
     lines = [
-        f"{name}=={version} --hash=sha256:{file_sha256(wheel)}\n"
+        f"{name}=={version} --hash=sha256:{hash_file(wheel)}\n"
         for wheel in wheels
         for name, version in [environment_lock.wheel_identity(wheel.name)]
     ]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
-    file_sha256,
     parse_conda_lock,
     parse_requirements_lock,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 from demo import inputs, python_package, standin_wheels, wheels
 from demo.make_tiny_model import VOCABULARY, byte_alphabet, make_tiny_model
 from demo.wheels import Pin, find_wheel, read_pins
@@ -25,7 +25,7 @@ from tests.doubles.bundle_files import write_wheel
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: file_sha256(path) for path in folder.iterdir()}
+    return {path.name: hash_file(path) for path in folder.iterdir()}
 
 
 def test_a_seed_gives_one_model_and_another_seed_another(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_no_torch_anywhere_names_the_setting(tmp_path: Path, monkeypatch: pytest
 def test_standins_are_marked_wheels(tmp_path: Path, standin: str) -> None:
     wheel = standin_wheels.build_standin(standin, tmp_path / "one")
     assert wheel.name.startswith("lab_standin_")
-    assert file_sha256(wheel) == file_sha256(standin_wheels.build_standin(standin, tmp_path / "two"))
+    assert hash_file(wheel) == hash_file(standin_wheels.build_standin(standin, tmp_path / "two"))
     with zipfile.ZipFile(wheel) as archive:
         listed = {line.split(",")[0] for line in archive.read(archive.namelist()[-1]).decode().splitlines()}
         assert listed == set(archive.namelist())
@@ -163,7 +163,7 @@ def test_locks_of_the_demo_are_locks(tmp_path: Path) -> None:
     (package,) = parse_conda_lock(inputs.conda_lock(_conda_package(tmp_path)))
     assert package.path == "conda/linux-64/python-3.11.9-0.tar.bz2"
     (locked,) = parse_requirements_lock(inputs.requirements_lock([wheel]))
-    assert (locked.name, locked.version, locked.sha256) == ("torch", "2.13.0+cpu", {file_sha256(wheel)})
+    assert (locked.name, locked.version, locked.sha256) == ("torch", "2.13.0+cpu", {hash_file(wheel)})
 
 
 def _conda_package(folder: Path) -> Path:

@@ -78,7 +78,7 @@ def test_a_second_run_does_nothing(tmp_path: Path, lock: Path, sources: Path, mo
     bundle = tmp_path / "bundle"
     make_bundle(lock, bundle, wheel_sources=[sources])
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
-    monkeypatch.setattr(bundle_module, "file_sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(bundle_module, "hash_file", lambda path: pytest.fail(f"{path} was read"))
     lines: list[str] = []
     make_bundle(lock, bundle, wheel_sources=[sources], progress=lines.append)
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before

@@ -16,10 +16,6 @@ description:
   - The whole transaction runs on the host. Run as an C(async) task it goes on when the controller is gone.
   - A service that runs the release and answers is left alone.
 options:
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
   service:
     description: Name of the service.
     type: str
@@ -34,6 +30,8 @@ options:
     description: Who asked for it, for the journal on the host.
     type: str
     default: ""
+extends_documentation_fragment:
+  - deployer.sglang.host.root
 attributes:
   check_mode:
     support: full

@@ -27,25 +27,12 @@ options:
   prefix:
     description: Prefix of an existing environment on the host.
     type: path
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
   digest:
     description: Set by the action plugin, the lock's digest.
     type: str
-  manifest:
-    description: Set by the action plugin, the bundle's files with sizes and sha256.
-    type: dict
-  phase:
-    description: Set by the action plugin, which step of the transfer this is.
-    type: str
-    choices: [query, prepare, land]
-    default: query
-  uploader:
-    description: Set by the action plugin, numeric id of the user who logs in.
-    type: int
-    default: 0
+extends_documentation_fragment:
+  - deployer.sglang.host.root
+  - deployer.sglang.host.push
 attributes:
   check_mode:
     support: full

@@ -23,22 +23,9 @@ options:
     description: Folder on the controller. Optimizer states, checkpoints, C(.git) and partial files in it are left out.
     type: path
     required: true
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
-  manifest:
-    description: Set by the action plugin, the files with sizes and sha256.
-    type: dict
-  phase:
-    description: Set by the action plugin, which step of the transfer this is.
-    type: str
-    choices: [query, prepare, land]
-    default: query
-  uploader:
-    description: Set by the action plugin, numeric id of the user who logs in.
-    type: int
-    default: 0
+extends_documentation_fragment:
+  - deployer.sglang.host.root
+  - deployer.sglang.host.push
 attributes:
   check_mode:
     support: full

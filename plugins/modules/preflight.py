@@ -14,10 +14,6 @@ description:
     services' ports.
   - Changes nothing. Fails when a check fails, naming each with its fix.
 options:
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
   supervisor:
     description: What is to keep services alive.
     type: str
@@ -27,20 +23,9 @@ options:
     description: GiB that have to be free at O(root).
     type: float
     default: 5
-  services:
-    description: The services of this host.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the service.
-        type: str
-        required: true
-      port:
-        description: Port that it serves on.
-        type: int
-        required: true
+extends_documentation_fragment:
+  - deployer.sglang.host.root
+  - deployer.sglang.host.services
 attributes:
   check_mode:
     support: full

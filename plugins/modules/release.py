@@ -34,10 +34,6 @@ options:
     type: list
     elements: dict
     required: true
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
   supervisor:
     description: What is to keep services alive.
     type: str
@@ -63,6 +59,8 @@ options:
     description: Set by the action plugin, the computed releases.
     type: list
     elements: dict
+extends_documentation_fragment:
+  - deployer.sglang.host.root
 attributes:
   check_mode:
     support: full

@@ -12,25 +12,9 @@ version_added: "0.1.0"
 description:
   - Reads each service's releases and process, and probes it.
   - Changes nothing.
-options:
-  root:
-    description: Root folder of the deployment on the host.
-    type: path
-    required: true
-  services:
-    description: The services to look at.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the service.
-        type: str
-        required: true
-      port:
-        description: Port that it serves on.
-        type: int
-        required: true
+extends_documentation_fragment:
+  - deployer.sglang.host.root
+  - deployer.sglang.host.services
 attributes:
   check_mode:
     support: full

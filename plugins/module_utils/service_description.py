@@ -51,6 +51,10 @@ class _Problems:
     def add(self, key: str, problem: str, fix: str) -> None:
         self.found.append(f"{key}: {problem}. Fix: {fix}")
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Leave out what was said of these keys: it is said of where they were inherited from."""
+        self.found = [line for line in self.found if not line.startswith(tuple(keys))]
+
     def keys(self, where: str, value: Mapping[str, Any], allowed: Sequence[str]) -> None:
         for key in value:
             if key not in allowed:
@@ -173,6 +177,7 @@ def _parse_service(
         predecessor = _parse_service(
             problems, f"{where}.predecessor", {**inherited, **own, "predecessor": None}, environments
         )
+        problems.forget([f"{where}.predecessor.{key}" for key in inherited if key not in own])
         if predecessor.name != name:
             problems.add(f"{where}.predecessor.name", f"is {predecessor.name!r}", "remove it: it is the same service")
     return Service(

@@ -156,10 +156,11 @@ def test_a_create_that_fails_leaves_nothing(new_lab: NewLab) -> None:
 
 def test_molecule_creates_verifies_and_destroys(new_lab: NewLab, tmp_path: Path) -> None:
     # A folder of its own for Molecule's state is a lab of its own: one that a developer has open stays untouched.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # Molecule looks for Ansible there
     done = subprocess.run(
         [sys.executable, "-m", "molecule", "test", "--scenario-name", "default"],
         cwd=REPOSITORY,
-        env={**os.environ, "MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path)},
+        env={**os.environ, "MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path), "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -64,4 +64,4 @@ test: test-packages lint  ## Everything: lint, unit tests, and the lab with the 
 
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo .deployer

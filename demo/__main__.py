@@ -43,7 +43,7 @@ def show() -> None:
     release = client.current_release(ROOT)
     for line in client.conversation(release):
         typer.echo(line)
-    typer.echo(client.NEXT_STEPS.format(folder=f"{ROOT.name}/services/{release['service']}"))
+    typer.echo(client.next_steps(release))
 
 
 @app.command()

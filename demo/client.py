@@ -12,14 +12,27 @@ import httpx
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.probes import base_url
 
+DEFAULT_PORT = 8001
 NEXT_STEPS = """
 What to try next:
-  .venv/bin/python -m deployer status   -i inventory/local/hosts.yml     what serves, since when
-  .venv/bin/python -m deployer rollback -i inventory/local/hosts.yml     LLaMA-Factory, on the same port
-  .venv/bin/python -m deployer rollout  -i inventory/local/hosts.yml     SGLang again; a second time: no change
-  cat {folder}/current/launch.sh                           exactly what runs
-  inventory/group_vars/gpu-nodes.yml                                     the file to copy for your own hosts
-  make demo-clean                                                        end it and remove it"""
+  # what serves, since when
+  {deployer} status -i inventory/local/hosts.yml
+  # LLaMA-Factory, on the same port
+  {deployer} rollback -i inventory/local/hosts.yml
+  # SGLang again; a second time: no change
+  {deployer} rollout -i inventory/local/hosts.yml
+  # exactly what runs
+  cat .demo/services/{service}/current/launch.sh
+  # the file to copy for your own hosts
+  less inventory/group_vars/gpu-nodes.yml
+  # end it and remove it
+  make demo-clean"""
+
+
+def next_steps(release: dict[str, Any]) -> str:
+    """Lines to type; they carry the port where it is not the one that the inventory takes by itself."""
+    port = "" if release["port"] == DEFAULT_PORT else f"DEMO_PORT={release['port']} "
+    return NEXT_STEPS.format(deployer=f"{port}.venv/bin/python -m deployer", service=release["service"])
 
 
 def current_release(root: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ import typer
 from rich.console import Console
 
 from deployer import __version__, results
-from deployer.console import Reporter, outcome_table, status_table
+from deployer.console import Reporter, outcome_table, status_details, status_table
 from deployer.journal import Journal, kept
 from deployer.runner import Event, Invocation, Run, run_playbook
 
@@ -93,7 +95,7 @@ def status(
     if as_json:
         typer.echo(json.dumps({h.host: _status_json(h) for h in summary.hosts.values()}, indent=2))
     elif summary.hosts:
-        Console().print(status_table(summary))
+        _print_status(summary, Console())
     _explain(summary, run, Console(stderr=True))
     states = [service["state"] for host in summary.hosts.values() for service in host.services]
     if run.status != 0 or not states:
@@ -138,9 +140,29 @@ def options(
 def _invocation(
     context: typer.Context, inventory: list[str] | None, limit: str, extra_vars: list[str] | None, check: bool
 ) -> Invocation:
+    _refuse_arguments(inventory or (), context.args)
     arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
     initiator = {"cutover_initiator": f"{getpass.getuser()}@{socket.gethostname()}"}
     return Invocation(inventory or (), limit, check, initiator, arguments)
+
+
+def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
+    """What could not work is refused before Ansible starts.
+
+    Raises:
+        typer.BadParameter: a word that belongs behind `--`, a prompt that nobody could answer, no such inventory.
+    """
+    if words and "--" not in sys.argv:
+        raise typer.BadParameter(f"unexpected {words[0]!r}. Fix: -l {words[0]} for a host, -- before words for Ansible")
+    for word in words:
+        if word in ("-K", "-k", "-J") or word.startswith("--ask-"):
+            raise typer.BadParameter(
+                f"{word} would wait for an answer that cannot be typed here. "
+                "Fix: --become-password-file, --connection-password-file or --vault-password-file"
+            )
+    for path in inventory:
+        if "," not in path and not Path(path).expanduser().exists():
+            raise typer.BadParameter(f"there is no inventory {path}. Fix: give the path of its hosts.yml")
 
 
 def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, verbose: bool) -> int:
@@ -182,15 +204,28 @@ def _report(summary: results.Summary, run: Run, invocation: Invocation, code: in
     if code == results.DONE:
         return
     _explain(summary, run, console)
-    if summary.hosts and not invocation.check:
-        now, _ = _status(invocation)
-        console.print(status_table(now))
-    meaning = {
-        results.RESTORED: "failed; what served before serves again where a release did not pass",
-        results.REFUSED: "refused; nothing was changed that serves",
-        results.NOT_RESTORED: "FAILED AND NOT RESTORED: on some host nothing is known to serve",
-    }
-    console.print(meaning[code], style="red" if code == results.NOT_RESTORED else "yellow")
+    if summary.lost_sight:
+        console.print("a cut-over was under way and its end was not seen: asking the hosts", style="yellow")
+    if not invocation.check and any(not host.described_wrongly for host in summary.hosts.values()):
+        _print_status(_status(invocation)[0], console)
+    console.print(_meaning(summary, code), style="red" if code == results.NOT_RESTORED else "yellow")
+
+
+def _meaning(summary: results.Summary, code: int) -> str:
+    """An exit code in words."""
+    if code == results.RESTORED:
+        return "failed; what served before serves again where a release did not pass"
+    if code == results.REFUSED:
+        return "refused; nothing that serves was changed"
+    if summary.lost_sight:
+        return "OUTCOME NOT KNOWN: each host finishes or restores by itself; look again with: python -m deployer status"
+    return "FAILED AND NOT RESTORED: on some host nothing is known to serve"
+
+
+def _print_status(summary: results.Summary, console: Console) -> None:
+    console.print(status_table(summary))
+    for line in status_details(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _explain(summary: results.Summary, run: Run, console: Console) -> None:
@@ -198,7 +233,7 @@ def _explain(summary: results.Summary, run: Run, console: Console) -> None:
     if not summary.hosts:
         lines = [line for line in run.output.splitlines() if line.strip()]
         text = "\n".join(lines[-12:]) or "ansible-playbook said nothing"
-        console.print("no host was met:", style="red")
+        console.print("no host was met: the inventory names none in gpu-nodes, or Ansible failed first:", style="red")
         console.print(text, highlight=False, markup=False)
 
 

@@ -108,7 +108,6 @@ def status_table(summary: Summary) -> Table:
     table = Table(title="Services", title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE)
     for column in ("host", "service", "state", "engine", "release", "previous", "port", "up"):
         table.add_column(column, no_wrap=True)
-    table.add_column("detail", overflow="fold", min_width=16)
     for host in summary.hosts.values():
         for service in host.services:
             state = str(service["state"])
@@ -122,9 +121,20 @@ def status_table(summary: Summary) -> Table:
                 str(service.get("previous") or service.get("predecessor") or "none"),
                 str(service.get("port") or ""),
                 f"{uptime} s" if uptime is not None else "",
-                escape(str(service.get("detail") or "")),
             )
         if not host.services:
             reason = "unreachable" if host.unreachable else "unknown"
-            table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5, escape(_short(host.failure)))
+            table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5)
     return table
+
+
+def status_details(summary: Summary) -> list[str]:
+    """What is known beside the states, a line each: too long for a column."""
+    lines = []
+    for host in summary.hosts.values():
+        for service in host.services:
+            if service.get("detail"):
+                lines.append(f"{host.host} {service['service']}: {service['detail']}")
+        if not host.services and host.failure:
+            lines.append(f"{host.host}: {_short(host.failure)}")
+    return lines

@@ -13,6 +13,7 @@ NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
 
 CUTOVER = "deployer.sglang.cutover"
 STATUS = "deployer.sglang.status"
+DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
 STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
 
@@ -57,6 +58,7 @@ class HostResult:
     failed_task: str = ""
     unreachable: bool = False
     cutover_unknown: bool = False
+    described_wrongly: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Summary:
         """The summary with one more step."""
         host = _fold(self.hosts.get(step.host, HostResult(step.host)), step)
         return Summary({**self.hosts, step.host: host})
+
+    @property
+    def lost_sight(self) -> bool:
+        """True when some cut-over was begun and its end was not seen, while no other failed to restore."""
+        outcomes = [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
+        return "not_restored" not in outcomes and any(host.cutover_unknown for host in self.hosts.values())
 
     def exit_code(self, status: int) -> int:
         """The exit code of the rollout.
@@ -126,11 +134,18 @@ def _fold(host: HostResult, step: Step) -> HostResult:
     unreachable = host.unreachable or step.kind == "unreachable"
     # A cut-over that reports no outcome was lost sight of: the host finishes or restores by itself, unseen.
     unknown = step.action == CUTOVER and "outcome" not in step.result and (step.item or not host.cutovers)
-    message = host.failure if host.failure and not step.item else step.message or host.failure
     return replace(
         host,
-        failure=message or "failed without a message",
+        failure=_joined(host.failure, step) or "failed without a message",
         failed_task=host.failed_task or step.task,
+        described_wrongly=host.described_wrongly or step.action in DESCRIPTION_CHECKS,
         unreachable=unreachable,
         cutover_unknown=host.cutover_unknown or unknown,
     )
+
+
+def _joined(known: str, step: Step) -> str:
+    """The failures of a host so far; the sum of a loop adds nothing to what its items said."""
+    if not known or step.item:
+        return "\n".join(filter(None, (known, step.message)))
+    return known

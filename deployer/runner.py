@@ -89,6 +89,7 @@ def environment(current: Mapping[str, str], folder: Path) -> dict[str, str]:
     wanted = {} if configured else dict(DEFAULTS)
     chosen = {name: current.get(name, value) for name, value in wanted.items()}
     chosen["ANSIBLE_HOST_KEY_CHECKING"] = "True"
+    chosen["ANSIBLE_NOCOLOR"] = "True"  # what it prints is shown by us, and only where it failed
     extra = (current.get("ANSIBLE_SSH_EXTRA_ARGS", ""), "-o StrictHostKeyChecking=yes")
     chosen["ANSIBLE_SSH_EXTRA_ARGS"] = " ".join(filter(None, extra))
     # ansible-playbook is the one that was installed beside this package, also without an activated environment.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import bundle_problems, lock_digest
+from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import lock_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest
-from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction, controller_path
+from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import check_bundle, controller_path
 
 MODULE = "deployer.sglang.environment"
 
@@ -27,9 +28,9 @@ class ActionModule(PushAction):
         if "lock" not in arguments:
             return self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
         try:
-            lock = controller_path(str(arguments["lock"]), task_vars or {})
+            lock = controller_path(str(arguments["lock"]), (task_vars or {}).get("inventory_dir"))
             bundle = os.path.join(lock, "bundle")
-            _check_bundle(lock, bundle)
+            check_bundle(lock)
             arguments["digest"] = lock_digest(lock)
             arguments["manifest"] = cached_manifest(bundle, ()).as_dict()
             answer = self.push(MODULE, arguments, list_files(bundle, ()), task_vars or {})
@@ -42,20 +43,3 @@ class ActionModule(PushAction):
             answer["diff"] = {"before": "", "after": f"{answer['path']}\n", "after_header": "environment"}
         answer.pop("missing", None)  # the bundle's file names are nobody's concern
         return answer
-
-
-def _check_bundle(lock: str, bundle: str) -> None:
-    """The bundle is there and is this lock's.
-
-    Raises:
-        DeployError: it is not.
-    """
-    fix = f"make it: python -m deployer bundle {lock}"
-    digest = lock_digest(lock)  # a lock that is missing or malformed is the first thing to hear of
-    if not os.path.isdir(bundle):
-        raise DeployError(f"there is no bundle at {bundle}", fix)
-    if lock_digest(bundle) != digest:
-        raise DeployError(f"{bundle} was made from another state of the lock", fix)
-    problems = bundle_problems(bundle)
-    if problems:
-        raise DeployError(f"{bundle} is incomplete: {problems[0]}", fix, "\n".join(problems[1:]))

@@ -8,7 +8,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import NOT_THE_MODEL, list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.models import check_source
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest
-from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction, controller_path
+from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
 
 
 class ActionModule(PushAction):
@@ -21,7 +22,7 @@ class ActionModule(PushAction):
         """Check and hash the source, then bring what is missing."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        source = controller_path(str(arguments.get("source", "")), task_vars or {})
+        source = controller_path(str(arguments.get("source", "")), (task_vars or {}).get("inventory_dir"))
         try:
             files = list_files(source)
             check_source(files, source)

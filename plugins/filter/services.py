@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files
+from ansible_collections.deployer.sglang.plugins.module_utils.models import check_source
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     parse_services,
     placement_problems,
+    unknown_settings,
 )
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import check_bundle, controller_path
 
 
-def service_problems(services: Any, environments: Any, root: Any, user: Any) -> list[str]:
+def service_problems(services: Any, environments: Any) -> list[str]:
     """What is wrong with the description, a line each with key and fix."""
-    found = placement_problems(root, user)
     try:
         parse_services(services, environments)
     except DeployError as error:
-        return [*found, *error.detail.splitlines()]
+        return error.detail.splitlines()
+    return []
+
+
+def missing_sources(services: Any, environments: Any, inventory_folder: str) -> list[str]:
+    """What the description names on this controller and what is not there, a line each with the fix."""
+    found = []
+    for environment in environments_used(services, environments):
+        lock = controller_path(environment["lock"], inventory_folder) if environment["lock"] else ""
+        if lock:
+            found += problem_of(lambda lock=lock: check_bundle(lock))
+    for model in models_used(services, environments):
+        source = controller_path(model["source"], inventory_folder)
+        found += problem_of(lambda source=source: check_source(list_files(source), source))
     return found
+
+
+def problem_of(check: Callable[[], None]) -> list[str]:
+    """What a check raises, in one line; nothing when it passes."""
+    try:
+        check()
+    except DeployError as error:
+        return [str(error).partition("\n")[0]]
+    return []
 
 
 def cutover_seconds(services: Any, environments: Any) -> int:
@@ -41,6 +67,12 @@ def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:
     parsed, known = parse_services(services, environments)
     names = dict.fromkeys(service.environment for service in _all(parsed))
     return [{"name": name, "lock": known[name].lock or "", "prefix": known[name].prefix or ""} for name in names]
+
+
+def gpus_used(services: Any, environments: Any) -> list[str]:
+    """The GPUs of the services and their predecessors, indices and UUIDs, each once."""
+    parsed, _ = parse_services(services, environments)
+    return list(dict.fromkeys(gpu for service in _all(parsed) for gpu in service.gpus))
 
 
 def models_used(services: Any, environments: Any) -> list[dict[str, str]]:
@@ -68,8 +100,12 @@ class FilterModule:
         """The filters of this file by name."""
         return {
             "cutover_seconds": cutover_seconds,
+            "gpus_used": gpus_used,
+            "missing_sources": missing_sources,
+            "placement_problems": lambda placement: placement_problems(*placement),
             "service_problems": service_problems,
             "environments_used": environments_used,
             "models_used": models_used,
             "service_ports": service_ports,
+            "unknown_settings": lambda names: unknown_settings(list(names)),
         }

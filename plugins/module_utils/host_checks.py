@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,13 +97,35 @@ def check_port(root: str, supervisor: str, service: str, port: int) -> Check:
     return Check(name, False, f"held by {foreign}", "end that process, or give the service another port")
 
 
-def check_host(root: str, supervisor: str, min_free_gib: float, ports: Sequence[tuple[str, int]]) -> list[Check]:
+def list_gpus() -> str:
+    """What `nvidia-smi -L` prints; '' where there is none, or it fails."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def check_gpus(wanted: Sequence[str], listing: str) -> Check:
+    """Every GPU that is wanted is there, by index (`GPU 6: …`) or UUID (`(UUID: GPU-…)`)."""
+    present = {word for line in listing.splitlines() for word in re.findall(r"^GPU (\d+):|UUID: ([^)]+)", line.strip())}
+    names = {name for pair in present for name in pair if name}
+    missing = [gpu for gpu in wanted if gpu not in names]
+    seen = f"{len(listing.splitlines())} lines from nvidia-smi -L" if listing else "nvidia-smi -L lists none"
+    detail = f"{', '.join(missing)} not there; {seen}" if missing else f"{', '.join(wanted) or 'none'} wanted"
+    return Check("gpus", not missing, detail, "correct gpus: of the service, or look at the driver (nvidia-smi)")
+
+
+def check_host(
+    root: str, supervisor: str, min_free_gib: float, gpus: Sequence[str], ports: Sequence[tuple[str, int]]
+) -> list[Check]:
     """All checks of this host.
 
     Args:
         root: the deployment's root folder.
         supervisor: systemd or process.
         min_free_gib: GiB that have to be free at `root`.
+        gpus: indices and UUIDs of the GPUs that the services are to use.
         ports: (service, port) of every service described for this host.
     """
     return [
@@ -111,5 +135,6 @@ def check_host(root: str, supervisor: str, min_free_gib: float, ports: Sequence[
         check_root(root),
         check_disk(root, min_free_gib),
         check_host_name(socket.gethostname()),
+        check_gpus(gpus, list_gpus() if gpus else ""),
         *(check_port(root, supervisor, service, port) for service, port in ports),
     ]

@@ -10,7 +10,13 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import reserved_variables
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment, Gate, Model, Service
+from ansible_collections.deployer.sglang.plugins.module_utils.service import (
+    SUPERVISORS,
+    Environment,
+    Gate,
+    Model,
+    Service,
+)
 
 # All of these end up in paths, units and scripts: no space, quote, % or line break may pass.
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
@@ -37,6 +43,14 @@ SERVICE_KEYS = (
     "gate",
     "stop_timeout",
     "predecessor",
+)
+SETTINGS = (
+    "inference_address",
+    "inference_environments",
+    "inference_root",
+    "inference_services",
+    "inference_supervisor",
+    "inference_user",
 )
 # A predecessor is the same endpoint run in another way: what it does not say, it takes from its service.
 INHERITED = ("name", "port", "host", "model", "gate", "stop_timeout")
@@ -108,7 +122,9 @@ def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...
     known = _parse_environments(problems, environments)
     parsed: list[Service] = []
     if not isinstance(services, Sequence) or isinstance(services, str) or not services:
-        problems.add("inference_services", "no service is described", "list at least one (README, 'First deployment')")
+        problems.add(
+            "inference_services", "no service is described", "list at least one (README, 'A first real deployment')"
+        )
         services = []
     for index, raw in enumerate(services):
         where = f"inference_services[{index}]"
@@ -246,7 +262,11 @@ def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> di
             )
         elif name in options:
             problems.add(f"{where}.{key}", "is given twice, in two spellings", "keep one of them")
-        elif value is not None:
+        elif value is None:
+            problems.add(
+                f"{where}.{key}", "has no value", "write true for a flag that stands alone, or remove the line"
+            )
+        else:
             options[name] = value
     return options
 
@@ -326,9 +346,22 @@ def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
                 owner[value] = service.name
 
 
-def placement_problems(root: Any, user: Any) -> list[str]:
-    """What is wrong with `inference_root` and `inference_user`, a line each with key and fix."""
+def unknown_settings(names: Sequence[str]) -> list[str]:
+    """Variables that look like settings of the deployment and are none: misspelled, they would change nothing."""
     problems = _Problems()
+    for name in sorted(set(names) - set(SETTINGS)):
+        near = difflib.get_close_matches(name, SETTINGS, n=1)
+        problems.add(
+            name, "unknown setting", f"did you mean {near[0]}?" if near else f"use one of {', '.join(SETTINGS)}"
+        )
+    return problems.found
+
+
+def placement_problems(root: Any, user: Any, supervisor: Any = "systemd") -> list[str]:
+    """What is wrong with where and as whom services run, a line each with key and fix."""
+    problems = _Problems()
+    if supervisor not in SUPERVISORS:
+        problems.add("inference_supervisor", f"is {supervisor!r}", f"use one of {', '.join(SUPERVISORS)}")
     problems.text("inference_root", root, FOLDER, "an absolute path of letters, digits and ._+-")
     problems.text("inference_user", user, USER, "the name of a user")
     return problems.found

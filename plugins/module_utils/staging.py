@@ -87,7 +87,7 @@ def check_options(release: Release) -> None:
         done = subprocess.run(
             command,
             env=dict(release.variables),
-            cwd=release.working_directory,
+            cwd=release.working_directory if os.path.isdir(release.working_directory) else "/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, probes
@@ -54,9 +55,9 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
     )
     unfinished = _unfinished(folder)
     if unfinished:
-        return {**known, "state": unfinished, "detail": f"{journal.unfinished(folder)}"}
+        return {**known, "state": unfinished, "detail": _progress(journal.unfinished(folder) or {})}
     if not run.running:
-        return {**known, "state": "stopped", "detail": run.exit or "its process does not run"}
+        return {**known, "state": "stopped", "detail": _why_stopped(run.exit, staged.release.port)}
     subject = Subject(staged, supervisor)
     if run.release != staged.id:
         return {**known, "state": "failing", "detail": f"the process runs release {run.release}, not {staged.id}"}
@@ -72,6 +73,20 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
     except probes.ProbeError as error:
         return {**known, "state": "failing", "detail": str(error)}
     return {**known, "state": "serving", "detail": ""}
+
+
+def _progress(transaction: Mapping[str, Any]) -> str:
+    """A cut-over that is not over, for people."""
+    releases = f"{transaction.get('from') or 'none'} → {transaction.get('to')}"
+    return (
+        f"{releases}, at {transaction.get('state')} since {transaction.get('time')}, by {transaction.get('initiator')}"
+    )
+
+
+def _why_stopped(ended: str, port: int) -> str:
+    listeners = describe_listeners(port)
+    other = f"; port {port} is held by {listeners}" if listeners else ""
+    return (ended or "its process does not run") + other
 
 
 def _unfinished(folder: ServiceFolder) -> str:

@@ -161,7 +161,8 @@ def main() -> None:
             outcome = cut_over(root, service, release, module.params["initiator"])
             change = outcome.outcome != UNCHANGED
     except DeployError as error:
-        refused = Outcome(REFUSED, None, None, target, reason=str(error))
+        current = Store(root).service(service).release_of("current")
+        refused = Outcome(REFUSED, current, current, target, reason=str(error))
         module.fail_json(msg=f"{service}: {error}", service=service, **dataclasses.asdict(refused))
     result = {"service": service, "changed": change, **dataclasses.asdict(outcome)}
     if change:

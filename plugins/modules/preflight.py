@@ -19,6 +19,11 @@ options:
     type: str
     choices: [systemd, process]
     required: true
+  gpus:
+    description: Indices and UUIDs of the GPUs that the services are to use.
+    type: list
+    elements: str
+    default: []
   min_free_gib:
     description: GiB that have to be free at O(root).
     type: float
@@ -66,6 +71,7 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "required": True},
+            "gpus": {"type": "list", "elements": "str", "default": []},
             "min_free_gib": {"type": "float", "default": 5},
             "services": {
                 "type": "list",
@@ -78,7 +84,7 @@ def main() -> None:
     )
     given = module.params
     ports = [(service["name"], service["port"]) for service in given["services"]]
-    checks = check_host(given["root"], given["supervisor"], given["min_free_gib"], ports)
+    checks = check_host(given["root"], given["supervisor"], given["min_free_gib"], given["gpus"], ports)
     result = {"changed": False, "checks": [dataclasses.asdict(check) for check in checks]}
     failed = [check for check in checks if not check.ok]
     if failed:

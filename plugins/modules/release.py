@@ -64,7 +64,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Says what would be written; the options are read by the engine's parser only when they are staged.
+    description: Says what would be written. The engine's parser reads the options where the environment is there.
   diff_mode:
     support: full
     description: Shows the launch scripts and units that would be written.
@@ -111,7 +111,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Release, StagedRelease
-from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, stage
+from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, check_options, stage
 
 
 def main() -> None:
@@ -141,9 +141,12 @@ def main() -> None:
     try:
         for item in given["releases"]:
             staged = StagedRelease(item["id"], Release.from_dict(item["release"]), item["launch"], item["unit"])
-            different.update(changes(staged, item["gate"], item["role"]))
+            would_write = changes(staged, item["gate"], item["role"])
+            different.update(would_write)
             if not module.check_mode:
                 stage(staged, item["gate"], item["role"])
+            elif would_write and os.path.exists(staged.release.argv[0]):
+                check_options(staged.release)
     except DeployError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -17,12 +17,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.incoming import PA
 SMALL = 16 * 1024 * 1024
 
 
-def controller_path(path: str, task_vars: Mapping[str, Any]) -> str:
-    """A path on the controller: `~` is the user's home, and a relative path is one beside the inventory."""
-    base = str(task_vars.get("inventory_dir") or os.getcwd())
-    return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
-
-
 class PushAction(ActionBase):
     """An action whose module asks for files: query, then prepare, send, and land.
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from uv import find_uv_bin
 
+from demo.make_tiny_model import make_tiny_model
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -37,10 +39,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inventory(tmp_path: Path) -> Path:
     """This machine, with a service on a port that nobody holds."""
+    make_tiny_model(tmp_path / "model", 0)
     service = {
         "name": "tiny",
         "port": 18021,
-        "model": {"name": "tiny", "source": "/nowhere"},
+        "model": {"name": "tiny", "source": "model"},
         "engine": "sglang",
         "environment": "sglang",
     }

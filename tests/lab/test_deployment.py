@@ -218,6 +218,20 @@ def test_a_mistake_in_the_description_reaches_no_host(fleet: Fleet) -> None:
     assert fleet.chat("gpu1") > 0
 
 
+def test_what_is_not_there_is_found_before_anything_is_sent(fleet: Fleet) -> None:
+    fleet.describe(model={"name": SERVICE, "source": "/nowhere"})
+    assert_refused(fleet, "/nowhere is not a folder. Fix: correct the path")
+    fleet.describe(gpus=[6])
+    assert_refused(fleet, "gpus: 6 not there; nvidia-smi -L lists none")
+
+
+def test_check_mode_finds_an_unknown_flag(fleet: Fleet) -> None:
+    fleet.describe(options={**SGLANG_ON_CPU, "no_such_flag": 3})
+    result = fleet.deployer("rollout", "gpu1", "--check")
+    assert result.status == 2
+    assert "unrecognized arguments: --no-such-flag" in result.output
+
+
 def test_a_port_held_by_a_stranger_is_found_before_anything_is_staged(fleet: Fleet) -> None:
     fleet.root("gpu1", "systemd-run --unit=stranger python3 -m http.server 8055")
     try:

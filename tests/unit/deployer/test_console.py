@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from deployer.console import Reporter, cutover_line, diff_lines, outcome_table, status_table
+from deployer.console import Reporter, cutover_line, diff_lines, outcome_table, status_details, status_table
 from deployer.results import CUTOVER, HostResult, Step, Summary
 
 RESTORED = {
@@ -47,6 +47,14 @@ def test_a_status_fits_a_narrow_terminal() -> None:
     text = shown(status_table(Summary({"gpu1": HostResult("gpu1", services=(service,))})), width=100)
     assert "gpu1" in text
     assert "0123456789ab" in text
+
+
+def test_what_is_long_stands_below_the_table() -> None:
+    service = {"service": "code2sql", "state": "stopped", "detail": "exit status 9"}
+    hosts = {"a": HostResult("a", services=(service,)), "b": HostResult("b", unreachable=True, failure="x" * 500)}
+    details = status_details(Summary(hosts))
+    assert details[0] == "a code2sql: exit status 9"
+    assert len(details[1]) < 200
 
 
 def test_markup_in_what_a_host_says_is_shown_and_not_obeyed() -> None:

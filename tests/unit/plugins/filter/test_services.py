@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.filter.services import FilterModule
@@ -29,9 +30,23 @@ def test_what_is_used_is_brought_once_and_what_is_not_used_is_left() -> None:
 
 def test_problems_are_lines_and_none_is_an_empty_list() -> None:
     problems = FILTERS["service_problems"]
-    assert problems([SERVICE], ENVIRONMENTS, "/opt/inference", "inference") == []
-    found = problems([{**SERVICE, "port": 0}], ENVIRONMENTS, "relative", "inference")
-    assert [line.split(":")[0] for line in found] == ["inference_root", "inference_services[code2sql].port"]
+    assert problems([SERVICE], ENVIRONMENTS) == []
+    found = problems([{**SERVICE, "port": 0}], ENVIRONMENTS)
+    assert [line.split(":")[0] for line in found] == ["inference_services[code2sql].port"]
+
+
+def test_a_setting_that_is_misspelled_is_named() -> None:
+    assert FILTERS["unknown_settings"](["inference_root", "inference_services"]) == []
+    assert FILTERS["unknown_settings"](["inference_suprvisor"]) == [
+        "inference_suprvisor: unknown setting. Fix: did you mean inference_supervisor?"
+    ]
+    assert "inference_supervisor: is 'upstart'" in FILTERS["placement_problems"](["/opt/x", "me", "upstart"])[0]
+
+
+def test_what_the_description_names_here_and_is_not_here_is_found(tmp_path: Path) -> None:
+    found = FILTERS["missing_sources"]([SERVICE], ENVIRONMENTS, str(tmp_path))
+    assert any("locks/sglang" in line for line in found)
+    assert any("/data/qwen is not a folder" in line for line in found)
 
 
 def test_a_cut_over_is_waited_for_at_least_as_long_as_two_gates_take() -> None:

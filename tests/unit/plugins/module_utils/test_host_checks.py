@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils import host_checks
 from ansible_collections.deployer.sglang.plugins.module_utils.host_checks import (
     check_disk,
+    check_gpus,
     check_host,
     check_host_name,
     check_platform,
@@ -78,5 +79,16 @@ def test_who_holds_a_port_is_named(tmp_path: Path) -> None:
 
 def test_all_checks_have_ids_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_checks.socket, "gethostname", lambda: "localhost")
-    ids = [check.id for check in check_host(str(tmp_path), "process", 0, [("a", 1), ("b", 2)])]
-    assert len(ids) == len(set(ids)) == 8
+    ids = [check.id for check in check_host(str(tmp_path), "process", 0, [], [("a", 1), ("b", 2)])]
+    assert len(ids) == len(set(ids)) == 9
+
+
+def test_gpus_that_are_not_there_are_named() -> None:
+    listing = (
+        "GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)\n"
+        "GPU 10: NVIDIA H200 (UUID: GPU-66666666-2222-3333-4444-555555555555)\n"
+    )
+    assert check_gpus(["0", "10", "GPU-11111111-2222-3333-4444-555555555555"], listing).ok
+    assert check_gpus([], "").ok
+    assert "1 not there" in check_gpus(["0", "1"], listing).detail
+    assert "6, 7 not there; nvidia-smi -L lists none" in check_gpus(["6", "7"], "").detail

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import wait_until
 
 
 def test_a_process_is_known_by_pid_and_start_time() -> None:
@@ -58,7 +59,7 @@ def test_a_variable_is_read_and_an_unreadable_process_has_none() -> None:
     environment = {"INFERENCE_RELEASE": "abc", "OTHER_INFERENCE_RELEASE": "x"}
     child = subprocess.Popen(["/bin/sleep", "60"], env=environment)
     try:
-        assert procfs.variable_of(child.pid, "INFERENCE_RELEASE") == "abc"
+        assert wait_until(lambda: procfs.variable_of(child.pid, "INFERENCE_RELEASE") == "abc", 10)
         assert procfs.variable_of(child.pid, "MISSING") is None
     finally:
         child.kill()

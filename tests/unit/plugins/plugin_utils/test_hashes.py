@@ -9,7 +9,6 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import manifest as manifest_module
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest
-from ansible_collections.deployer.sglang.plugins.plugin_utils.push import controller_path
 
 
 def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,12 +26,3 @@ def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     os.utime(folder / "a", ns=(1, 1))
     assert cached_manifest(str(folder), ()).digest != first.digest
     assert len(hashed) == 2
-
-
-def test_a_relative_path_is_one_beside_the_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    variables = {"inventory_dir": "/srv/inventory"}
-    assert controller_path("environments/sglang", variables) == "/srv/inventory/environments/sglang"
-    assert controller_path("../x", variables) == "/srv/x"
-    assert controller_path("~/models", variables) == "/home/me/models"
-    assert controller_path("/data", variables) == "/data"

@@ -1,0 +1,31 @@
+"""What lies on the controller: where a path of the description leads, and whether what is there is whole."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import bundle_problems, lock_digest
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+
+def controller_path(path: str, inventory_folder: str | None) -> str:
+    """A path on the controller: `~` is the user's home, and a relative path is one beside the inventory."""
+    return os.path.normpath(os.path.join(inventory_folder or os.getcwd(), os.path.expanduser(path)))
+
+
+def check_bundle(lock: str) -> None:
+    """The lock's bundle is there, whole, and of this state of the lock.
+
+    Raises:
+        DeployError: it is not.
+    """
+    bundle = os.path.join(lock, "bundle")
+    fix = f"make it: python -m deployer bundle {lock}"
+    digest = lock_digest(lock)  # a lock that is missing or malformed is the first thing to hear of
+    if not os.path.isdir(bundle):
+        raise DeployError(f"there is no bundle at {bundle}", fix)
+    if lock_digest(bundle) != digest:
+        raise DeployError(f"{bundle} was made from another state of the lock", fix)
+    problems = bundle_problems(bundle)
+    if problems:
+        raise DeployError(f"{bundle} is incomplete: {problems[0]}", fix, "\n".join(problems[1:]))

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import Lab, open_lab, state_root
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.locks import locked
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.requirements import require_lab_machine
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab, open_lab, state_root
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.locks import locked
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.requirements import (
+    require_lab_machine,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +85,7 @@ def _free_name() -> Iterator[str]:
 
 
 def _playbook(name: str, **variables: Any) -> None:
-    playbook = REPOSITORY / "molecule" / "shared" / f"{name}.yml"
+    playbook = REPOSITORY / "molecule" / "resources" / f"{name}.yml"
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-e", json.dumps(variables), str(playbook)],
         cwd=REPOSITORY,

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import Lab
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from demo.inputs import DemoInputs
 
 REPOSITORY = Path(__file__).parents[2]

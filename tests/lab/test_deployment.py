@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import Lab
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import build_manifest
 from demo.inputs import default_cache, make_inputs
 from tests.lab.fleet import FOLDER, PORT, REPOSITORY, ROOT, SERVICE, SGLANG_ON_CPU, Finished, Fleet

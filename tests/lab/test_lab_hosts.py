@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.host import LabHost
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import Lab
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.leftovers import leftovers
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.host import LabHost
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.leftovers import leftovers
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 NewLab = Callable[[list[dict[str, Any]]], AbstractContextManager[Lab]]
@@ -24,7 +24,7 @@ NewLab = Callable[[list[dict[str, Any]]], AbstractContextManager[Lab]]
 REPOSITORY = Path(__file__).parents[2]
 CREATE = """\
 import json, sys
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.lab import open_lab
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import open_lab
 open_lab(sys.argv[1]).create(json.loads(sys.argv[2]))
 """
 

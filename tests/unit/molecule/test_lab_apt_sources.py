@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.apt_sources import debian_mirror
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.apt_sources import debian_mirror
 
 DEB822 = """\
 # a comment

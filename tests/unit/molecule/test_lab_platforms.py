@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.platforms import (
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.platforms import (
     Platform,
     assign_addresses,
     explicit_number,

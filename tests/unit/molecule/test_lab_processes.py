@@ -6,10 +6,13 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.cgroups import tracking_hierarchies
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.ledger import Entry, Ledger
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.network import choose_number, link_name
-from ansible_collections.deployer.sglang.molecule.shared.module_utils.labhosts.processes import end, identify
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.cgroups import tracking_hierarchies
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.ledger import Entry, Ledger
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.network import (
+    choose_number,
+    link_name,
+)
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.processes import end, identify
 
 
 def test_end_kills_the_process_and_its_children() -> None:

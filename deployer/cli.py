@@ -174,6 +174,8 @@ def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, ver
 
     def on_event(event: Event) -> None:
         nonlocal summary
+        if task := results.started_task(event):
+            reporter.task(task)
         step = results.parse_event(event)
         if step is None:
             return

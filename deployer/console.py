@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deployer.results import CUTOVER, HostResult, Step, Summary
 
+VALIDATION = "Validating arguments"  # the task that Ansible puts before every role with an argument spec
 STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
 OUTCOME_STYLE = {"unchanged": "dim", "planned": "cyan", "committed": "green", "restored": "yellow", "refused": "yellow"}
 
@@ -30,6 +31,11 @@ class Reporter:
         self.console = console
         self.verbose = verbose
         self.diff = diff
+
+    def task(self, name: str) -> None:
+        """One line for a task that starts on all hosts: what is being waited for."""
+        if not name.startswith(VALIDATION) or self.verbose:
+            self.console.print(f"… {escape(name)}", style="dim")
 
     def step(self, step: Step) -> None:
         """One line for one step that changed something or failed."""

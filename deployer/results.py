@@ -94,6 +94,14 @@ class Summary:
         return RESTORED if {"restored", "committed"} & set(outcomes) else REFUSED
 
 
+def started_task(event: Mapping[str, Any]) -> str:
+    """The name of the task that an event of ansible-runner says starts on all hosts; '' for other events."""
+    data = event.get("event_data")
+    if event.get("event") != "playbook_on_task_start" or not isinstance(data, Mapping):
+        return ""
+    return str(data.get("task") or "")
+
+
 def parse_event(event: Mapping[str, Any]) -> Step | None:
     """The step that an event of ansible-runner reports; None for events that neither start nor end one."""
     kind = str(event.get("event"))

@@ -64,6 +64,14 @@ def test_markup_in_what_a_host_says_is_shown_and_not_obeyed() -> None:
     assert "[bold]not markup[/bold]" in console.export_text()
 
 
+def test_what_is_waited_for_is_said_once_for_all_hosts() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    reporter = Reporter(console)
+    reporter.task("Ensure the environments are there")
+    reporter.task("Validating arguments against arg spec 'main' - The models")
+    assert console.export_text() == "… Ensure the environments are there\n"
+
+
 def test_a_step_that_only_started_is_not_shown() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     Reporter(console, verbose=True).step(Step("gpu1", "a task", CUTOVER, "started", False, {}))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployer.results import CUTOVER, Summary, parse_event
+from deployer.results import CUTOVER, Summary, parse_event, started_task
 
 
 def event(host: str, kind: str, action: str = "deployer.sglang.preflight", **result: Any) -> dict[str, Any]:
@@ -63,6 +63,11 @@ def test_the_reason_of_a_failure_is_that_of_the_item_not_of_the_loop() -> None:
     summary = summed(cutover("b", "restored", "runner_item_on_failed"), LOOP_FAILED)
     assert summary.hosts["b"].failure == "why"
     assert [c["outcome"] for c in summary.hosts["b"].cutovers] == ["restored"]
+
+
+def test_a_task_that_starts_is_told_by_its_name() -> None:
+    assert started_task({"event": "playbook_on_task_start", "event_data": {"task": "Ensure x"}}) == "Ensure x"
+    assert started_task({"event": "runner_on_start", "event_data": {"task": "Ensure x"}}) == ""
 
 
 def test_events_that_end_nothing_are_passed_over() -> None:

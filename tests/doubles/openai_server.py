@@ -84,11 +84,18 @@ class Handler(BaseHTTPRequestHandler):
         print(format % args, flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options: SGLang's names for what both have."""
+    parser.add_argument("--model-path")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--fault", choices=FAULTS, default="none")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
     given = parser.parse_args()
     print(f"double starts with fault {given.fault}", flush=True)
     if given.fault == "exit":
@@ -100,7 +107,7 @@ def main() -> None:
     if given.fault == "orphan":
         subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({5 * 60})"])
     Handler.name, Handler.fault = given.served_model_name, given.fault
-    server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
+    server = ThreadingHTTPServer((given.host, given.port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while True:
         time.sleep(3600)

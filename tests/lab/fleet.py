@@ -76,23 +76,28 @@ class Fleet:
         self.service = {**self._baseline(seed), **changes}
         self.host_services = {name: {**self.service, **own} for name, own in (hosts or {}).items()}
         gpu1 = self.host_services.get("gpu1", copy.deepcopy(self.service))
-        gpu1.setdefault("predecessor", self._predecessor())
+        predecessor = self._predecessor()
+        if predecessor:
+            gpu1.setdefault("predecessor", predecessor)
         self.host_services["gpu1"] = gpu1
         group = {
             "hosts": {name: {"inference_services": [s]} for name, s in self.host_services.items()},
             "vars": {
                 "ansible_become": True,
                 "inference_root": ROOT,
-                "inference_environments": {
-                    "sglang": {"lock": str(self.inputs.environments["sglang-cpu"])},
-                    "llamafactory": {"lock": str(self.inputs.environments["llamafactory-cpu"])},
-                },
+                "inference_environments": self._environments(),
                 "inference_services": [self.service],
             },
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({"all": {"children": {"gpu-nodes": group}}})
         (self.folder / "services.yml").write_text(text)
+
+    def _environments(self) -> dict[str, dict[str, str]]:
+        return {
+            "sglang": {"lock": str(self.inputs.environments["sglang-cpu"])},
+            "llamafactory": {"lock": str(self.inputs.environments["llamafactory-cpu"])},
+        }
 
     def _baseline(self, seed: int) -> dict[str, Any]:
         return {
@@ -141,6 +146,16 @@ class Fleet:
         print(f"$ {' '.join(command)}\n{done.stdout}\n[exit {done.returncode}]")
         return Finished(done.returncode, done.stdout)
 
+    def start(self, verb: str, limit: str) -> subprocess.Popen[bytes]:
+        """`python -m deployer VERB` that goes on while the test does something to the host."""
+        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit]
+        return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def state(self, host: str) -> str:
+        """What `status` says of the service."""
+        services = self.deployer("status", host).outcome[host]["services"]
+        return str(services[0]["state"])
+
     def root(self, host: str, command: str) -> str:
         """What `command` prints on a host, as root."""
         return self.lab.hosts[host].ssh(f"sudo sh -c {json.dumps(command)}", check=True).stdout.strip()
@@ -187,3 +202,30 @@ class Fleet:
     def is_sglang(self, host: str) -> bool:
         """SGLang has /health; LLaMA-Factory has not."""
         return httpx.get(f"{self.url(host)}/health", timeout=60, trust_env=False).status_code == 200
+
+
+class DoubleFleet(Fleet):
+    """The same with a light double of SGLang (tests/doubles), for what needs many starts and no engine."""
+
+    PREFIX = "/opt/double"
+
+    def install(self, host: str) -> None:
+        """Put the double's environment on a host, as an existing prefix."""
+        doubles = REPOSITORY / "tests" / "doubles"
+        files = {f"sglang/{p.relative_to(doubles / 'engine' / 'sglang')}": p for p in doubles.glob("engine/**/*.py")}
+        files["sglang/launch_server.py"] = doubles / "openai_server.py"
+        self.root(host, f"python3 -m venv --without-pip {self.PREFIX}")
+        site = self.root(host, f"{self.PREFIX}/bin/python -c 'import site; print(site.getsitepackages()[0])'")
+        for name, path in files.items():
+            self.root(host, f"mkdir -p {site}/{Path(name).parent}")
+            self.lab.hosts[host].ssh(f"sudo tee {site}/{name} >/dev/null", stdin=path.read_text(), check=True)
+
+    def _environments(self) -> dict[str, dict[str, str]]:
+        return {"sglang": {"prefix": self.PREFIX}}
+
+    def _baseline(self, seed: int) -> dict[str, Any]:
+        gate = {"ready_timeout": 60, "min_healthy_time": 0}
+        return {**super()._baseline(seed), "options": {}, "environment_variables": {}, "gate": gate}
+
+    def _predecessor(self) -> dict[str, Any]:
+        return {}

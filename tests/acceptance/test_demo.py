@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,16 @@ class Newcomer:
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
-    home = tmp_path / "home"
+def newcomer() -> Iterator[Newcomer]:
+    # Not pytest's own folder: every session that starts closes that one to other users.
+    with tempfile.TemporaryDirectory(prefix="sglang-deployer-newcomer-") as folder:
+        Path(folder).chmod(0o755)
+        user = _move_in(Path(folder) / "home")
+        yield user
+        user.run("make", "demo-clean")
+
+
+def _move_in(home: Path) -> Newcomer:
     home.mkdir()
     subprocess.run(["git", "clone", "--quiet", REPOSITORY, home / "clone"], check=True)
     # Only the downloads are shared with the lab tests; all else is made anew.
@@ -63,12 +72,8 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     for wheels in default_cache().glob("wheels-*"):
         shutil.copytree(wheels, target / wheels.name)
     if os.geteuid() == 0:
-        for folder in (*list(tmp_path.parents)[:2], tmp_path):
-            folder.chmod(0o755)
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", home], check=True)
-    user = Newcomer(home)
-    yield user
-    user.run("make", "demo-clean")
+    return Newcomer(home)
 
 
 def test_one_command_serves_and_another_goes_back(newcomer: Newcomer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -29,24 +28,20 @@ def service_problems(services: Any, environments: Any) -> list[str]:
 
 def missing_sources(services: Any, environments: Any, inventory_folder: str) -> list[str]:
     """What the description names on this controller and what is not there, a line each with the fix."""
+    locks = [one["lock"] for one in environments_used(services, environments) if one["lock"]]
+    sources = [one["source"] for one in models_used(services, environments)]
+    checks = [(check_bundle, lock) for lock in locks] + [(_check_model, source) for source in sources]
     found = []
-    for environment in environments_used(services, environments):
-        lock = controller_path(environment["lock"], inventory_folder) if environment["lock"] else ""
-        if lock:
-            found += problem_of(lambda lock=lock: check_bundle(lock))
-    for model in models_used(services, environments):
-        source = controller_path(model["source"], inventory_folder)
-        found += problem_of(lambda source=source: check_source(list_files(source), source))
+    for check, path in checks:
+        try:
+            check(controller_path(path, inventory_folder))
+        except (DeployError, OSError) as error:
+            found.append(str(error).partition("\n")[0])
     return found
 
 
-def problem_of(check: Callable[[], None]) -> list[str]:
-    """What a check raises, in one line; nothing when it passes."""
-    try:
-        check()
-    except DeployError as error:
-        return [str(error).partition("\n")[0]]
-    return []
+def _check_model(source: str) -> None:
+    check_source(list_files(source), source)
 
 
 def cutover_seconds(services: Any, environments: Any) -> int:

@@ -83,6 +83,7 @@ import shutil
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
+from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
 from ansible_collections.deployer.sglang.plugins.module_utils.environment import (
     EnvironmentFacts,
     inspect_prefix,
@@ -132,9 +133,7 @@ def main() -> None:
             "prefix": {"type": "path"},
             "root": {"type": "path", "required": True},
             "digest": {"type": "str"},
-            "manifest": {"type": "dict"},
-            "phase": {"type": "str", "choices": ["query", "prepare", "land"], "default": "query"},
-            "uploader": {"type": "int", "default": 0},
+            **PUSH,
         },
         mutually_exclusive=[("lock", "prefix")],
         required_one_of=[("lock", "prefix")],

@@ -70,6 +70,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
+from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
 from ansible_collections.deployer.sglang.plugins.module_utils.models import (
@@ -101,9 +102,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "source": {"type": "path", "required": True},
             "root": {"type": "path", "required": True},
-            "manifest": {"type": "dict"},
-            "phase": {"type": "str", "choices": ["query", "prepare", "land"], "default": "query"},
-            "uploader": {"type": "int", "default": 0},
+            **PUSH,
         },
         supports_check_mode=True,
     )

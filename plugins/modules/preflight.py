@@ -63,6 +63,7 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.deployer.sglang.plugins.module_utils.arguments import SERVICES
 from ansible_collections.deployer.sglang.plugins.module_utils.host_checks import check_host
 
 
@@ -73,12 +74,7 @@ def main() -> None:
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "required": True},
             "gpus": {"type": "list", "elements": "str", "default": []},
             "min_free_gib": {"type": "float", "default": 5},
-            "services": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
-            },
+            "services": SERVICES,
         },
         supports_check_mode=True,
     )

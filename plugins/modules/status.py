@@ -46,6 +46,7 @@ services:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.deployer.sglang.plugins.module_utils.arguments import SERVICES
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.status import service_status
 
@@ -54,12 +55,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
-            "services": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
-            },
+            "services": SERVICES,
         },
         supports_check_mode=True,
     )

@@ -12,7 +12,8 @@ import subprocess
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import read_text, sync_directory, write_file
-from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
+from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE, StagedRelease
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state
 
 COMMITTED = "/etc/systemd/system"
@@ -44,9 +45,9 @@ class SystemdSupervisor:
 
     def start_candidate(self, staged: StagedRelease) -> None:
         """Start the release from a unit in /run, which does not outlive this boot."""
-        launch = os.path.join(staged.release.root, "services", staged.release.service, "releases", staged.id)
+        folder = Store(staged.release.root).service(staged.release.service).release(staged.id)
         os.makedirs(CANDIDATE, exist_ok=True)
-        rules = CANDIDATE_RULES.format(launch=os.path.join(launch, "launch.sh"))
+        rules = CANDIDATE_RULES.format(launch=os.path.join(folder, LAUNCH_FILE))
         write_file(os.path.join(CANDIDATE, self.unit), staged.unit + rules)
         self._start()
 

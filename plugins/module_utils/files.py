@@ -86,12 +86,10 @@ def read_json(path: str) -> Any:
     Raises:
         DeployError: the file is there and is not JSON.
     """
-    text = read_text(path)
-    if text is None:
-        return None
     try:
-        return json.loads(text)
-    except ValueError as error:
+        text = read_text(path)
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DeployError(
             f"{path} is not valid JSON: {error}", "remove the file and run the deployment again"
         ) from None

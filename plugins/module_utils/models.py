@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from collections.abc import Mapping
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -15,10 +13,10 @@ from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     identity,
     missing_files,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import WEIGHTS, missing_config_fix
+from ansible_collections.deployer.sglang.plugins.module_utils.safetensors import missing_shards, read_header
 
 MANIFEST_FILE = "manifest.json"
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-LARGEST_HEADER = 100_000_000  # bytes; what the safetensors library itself accepts
 
 
 def check_source(files: Mapping[str, str], folder: str) -> None:
@@ -31,51 +29,23 @@ def check_source(files: Mapping[str, str], folder: str) -> None:
         DeployError: no config.json, no weights, a shard that the index names and nobody has, a truncated safetensors.
     """
     if "config.json" not in files:
-        raise DeployError(f"{folder} has no config.json", "give the folder of a Hugging Face model")
+        raise DeployError(f"{folder} has no config.json", missing_config_fix(files))
     if not any(path.endswith(WEIGHTS) for path in files):
         raise DeployError(f"{folder} holds no weights (none of *{', *'.join(WEIGHTS)})", "copy the weights there")
     for path, real in files.items():
         if path.endswith(".index.json"):
-            _check_index(path, real, files, folder)
+            _check_index(path, files, folder)
         elif path.endswith(".safetensors"):
-            _check_safetensors(real)
+            read_header(real)
 
 
-def _check_index(path: str, real: str, files: Mapping[str, str], folder: str) -> None:
-    index = read_json(real)
-    shards = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(shards, dict):
-        raise DeployError(f"{os.path.join(folder, path)} has no weight_map", "copy the index again from its source")
-    base = os.path.dirname(path)
-    missing = sorted({str(shard) for shard in shards.values() if os.path.join(base, str(shard)) not in files})
+def _check_index(path: str, files: Mapping[str, str], folder: str) -> None:
+    missing = missing_shards(path, files)
     if missing:
         raise DeployError(
             f"{os.path.join(folder, path)} names {len(missing)} files that are missing, the first is {missing[0]}",
             "copy the missing weights there",
         )
-
-
-def _check_safetensors(path: str) -> None:
-    """The header is whole and its last tensor ends where the file does.
-
-    Format: 8 bytes little-endian header length, JSON header with `data_offsets` of each tensor, data
-    (github.com/huggingface/safetensors, "Format").
-    """
-    size = os.path.getsize(path)
-    fix = "copy the file again from its source"
-    with open(path, "rb") as stream:
-        head = stream.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-            raise DeployError(f"{path} is no safetensors file, or its header is truncated", fix)
-        try:
-            header = json.loads(stream.read(length))
-            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise DeployError(f"{path} has a damaged safetensors header", fix) from None
-    expected = 8 + length + max(ends, default=0)
-    if expected != size:
-        raise DeployError(f"{path} is {size} bytes long and its header says {expected}", fix)
 
 
 def missing_from_model(target: str, manifest: Manifest) -> Manifest:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+LONGEST_WORD = 120  # characters of a command's word that people are shown
 CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")  # v2; v1 and hybrid
 
 
@@ -63,14 +64,37 @@ def variable_of(pid: int, name: str) -> str | None:
 
 def listening_inodes(port: int) -> set[str]:
     """Inodes of the TCP sockets that listen on `port`, whatever their address."""
-    inodes = set()
+    return _listening().get(port, set())
+
+
+def listening_ports() -> dict[int, set[int]]:
+    """Every TCP port that is listened on, with the processes that hold it: none where they are another user's."""
+    inodes = _listening()
+    found: dict[int, set[int]] = {port: set() for port in inodes}
+    port_of = {f"socket:[{inode}]": port for port, own in inodes.items() for inode in own}
+    for process in all_processes():
+        try:
+            for descriptor in os.scandir(f"/proc/{process.pid}/fd"):
+                port = port_of.get(os.readlink(descriptor.path))
+                if port is not None:
+                    found[port].add(process.pid)
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def _listening() -> dict[int, set[str]]:
+    """Port -> inodes of the TCP sockets that listen on it."""
+    inodes: dict[int, set[str]] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, encoding="ascii") as stream:
                 rows = [line.split() for line in stream.readlines()[1:]]
         except FileNotFoundError:
             continue
-        inodes |= {row[9] for row in rows if row[3] == LISTEN and int(row[1].rpartition(":")[2], 16) == port}
+        for row in rows:
+            if row[3] == LISTEN:
+                inodes.setdefault(int(row[1].rpartition(":")[2], 16), set()).add(row[9])
     return inodes
 
 
@@ -101,8 +125,18 @@ def foreign_listeners(port: int, ours: Iterable[int]) -> str:
     return "; ".join(describe(pid) for pid in sorted(holders(foreign))) or "a process of another user"
 
 
+def short_command(words: Sequence[str]) -> str:
+    """A command line for people: three words at most, up to the first `--option`, whose value may be secret."""
+    kept = []
+    for word in words[:3]:
+        if word.startswith("--"):
+            break
+        kept.append(word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD - 1]}…")
+    return " ".join(kept)
+
+
 def describe(pid: int) -> str:
-    """A process for people: pid, user, and the command without its arguments' secrets (three words at most)."""
+    """A process for people: pid, user, and the beginning of its command."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             words = stream.read().decode(errors="replace").split("\0")
@@ -113,7 +147,7 @@ def describe(pid: int) -> str:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         user = str(owner)
-    return f"pid {pid} of {user}: {' '.join(words[:3]).strip()}"
+    return f"pid {pid} of {user}: {short_command(words).strip()}"
 
 
 def describe_listeners(port: int) -> str:

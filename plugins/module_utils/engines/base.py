@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.engines.option_table import OptionTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Engine:
         readiness: the path that answers 200 once the engine can serve.
         option_check: Python source, run by the environment's python with the engine's arguments: exits 0 when the
             installed version takes them all; otherwise it prints why, and exits with another status.
+        sources: patterns of the files below site-packages that declare its options and chat templates.
+        read_options: those files' texts and the installed version -> the options that it knows; runs nothing of it.
+        read_templates: the same texts -> the system prompt that each chat template adds by itself.
+        aliases: other spellings of an option -> the one that launch scripts have.
     """
 
     name: str
@@ -40,6 +46,17 @@ class Engine:
     variables: Callable[[Endpoint], dict[str, str]]
     readiness: str
     option_check: str
+    sources: Sequence[str]
+    read_options: Callable[[Mapping[str, str], str], OptionTable]
+    read_templates: Callable[[Mapping[str, str]], dict[str, str]] = lambda sources: {}
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def canonical(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options by the names that launch scripts have; of two spellings of one option the first counts."""
+        named: dict[str, Any] = {}
+        for name, value in options.items():
+            named.setdefault(self.aliases.get(name, name), value)
+        return named
 
 
 def option_values(value: Any) -> Sequence[str]:

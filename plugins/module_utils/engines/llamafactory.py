@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.base import Endpoint, Engine, option_values
+from ansible_collections.deployer.sglang.plugins.module_utils.engines.llamafactory_options import (
+    SOURCES,
+    read_options,
+    read_template_defaults,
+)
 
 # LLaMA-Factory's own argument classes, as `llamafactory.hparams.parser.get_infer_args` uses them; nothing is loaded.
 OPTION_CHECK = """
@@ -45,4 +50,7 @@ ENGINE = Engine(
     # It has no /health; the list of models answers once the model is loaded.
     readiness="/v1/models",
     option_check=OPTION_CHECK,
+    sources=SOURCES,
+    read_options=read_options,
+    read_templates=read_template_defaults,
 )

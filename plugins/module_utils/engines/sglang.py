@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.base import Endpoint, Engine, option_values
+from ansible_collections.deployer.sglang.plugins.module_utils.engines.sglang_options import SOURCES, read_options
 
 # SGLang's own parser: it exits 2 and names the argument on stderr. Nothing is loaded, no GPU is touched.
 OPTION_CHECK = """
@@ -15,6 +16,24 @@ parser = argparse.ArgumentParser(prog="sglang.launch_server", allow_abbrev=False
 ServerArgs.add_cli_args(parser)
 parser.parse_args(sys.argv[1:])
 """
+
+# The long names are in every version; argparse would take --tp and --dp for abbreviations of them.
+ALIASES = {
+    "tp": "tensor_parallel_size",
+    "tp_size": "tensor_parallel_size",
+    "pp": "pipeline_parallel_size",
+    "pp_size": "pipeline_parallel_size",
+    "dp": "data_parallel_size",
+    "dp_size": "data_parallel_size",
+    "ep": "expert_parallel_size",
+    "ep_size": "expert_parallel_size",
+    "attn_dp_size": "attention_data_parallel_size",
+    "attn_cp_size": "attention_context_parallel_size",
+    "dcp_size": "decode_context_parallel_size",
+    "moe_dp_size": "moe_data_parallel_size",
+    "nccl_init_addr": "dist_init_addr",
+    "speculative_draft_model": "speculative_draft_model_path",
+}
 
 
 def command(endpoint: Endpoint, options: Mapping[str, Any]) -> list[str]:
@@ -31,7 +50,7 @@ def command(endpoint: Endpoint, options: Mapping[str, Any]) -> list[str]:
         "--port",
         str(endpoint.port),
     ]
-    for name, value in options.items():
+    for name, value in ENGINE.canonical(options).items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
@@ -59,4 +78,7 @@ ENGINE = Engine(
     variables=variables,
     readiness="/health",
     option_check=OPTION_CHECK,
+    sources=SOURCES,
+    read_options=read_options,
+    aliases=ALIASES,
 )

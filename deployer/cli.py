@@ -6,16 +6,17 @@ import getpass
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from deployer import __version__, results
 from deployer.console import Reporter, outcome_table, status_details, status_table
 from deployer.journal import Journal, kept
+from deployer.plan_view import doctor_lines, plan_lines
 from deployer.runner import Event, Invocation, Run, run_playbook
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also show steps that changed nothing.")]
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
 PASS_ON_HELP = "Words after -- go to ansible-playbook as they are, for example: -- --vault-password-file vault.txt"
+PLAN_EXIT_CODES = "Exit codes: 0 clean, 1 warnings, 2 errors, or a host that could not be planned."
 EXIT_CODES = "Exit codes: 0 done, 1 failed and restored, 2 refused before anything changed, 3 failed and not restored."
 
 
@@ -103,6 +105,42 @@ def status(
     raise typer.Exit(0 if all(state == "serving" for state in states) else 1)
 
 
+@app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {PLAN_EXIT_CODES}")
+def plan(
+    context: typer.Context,
+    inventory: Inventory = None,
+    limit: Limit = "",
+    extra_vars: ExtraVars = None,
+    as_json: Json = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no host; needs --gpu.")] = False,
+    gpu: Annotated[str, typer.Option("--gpu", help="With --offline: the GPUs of a host, such as H200x8.")] = "",
+) -> None:
+    """Say what a rollout would start on every host, whether it fits, and what is wrong with it; change nothing.
+
+    Example: python -m deployer plan -i inventory/hosts.yml -l gpu-nodes
+    """
+    if offline != bool(gpu):
+        raise typer.BadParameter("--offline and --gpu go together. Fix: plan --offline --gpu H200x8")
+    variables = {"preflight_assume_gpus": gpu} if offline else {}
+    raise typer.Exit(_plan(_invocation(context, inventory, limit, extra_vars, False, variables), as_json, plan_lines))
+
+
+@app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {PLAN_EXIT_CODES}")
+def doctor(
+    context: typer.Context,
+    inventory: Inventory = None,
+    limit: Limit = "",
+    extra_vars: ExtraVars = None,
+    as_json: Json = False,
+) -> None:
+    """Check the hosts alone: Python, driver, GPUs, limits, disk, ports; change nothing.
+
+    Example: python -m deployer doctor -i inventory/hosts.yml
+    """
+    variables = {"preflight_scope": "host"}
+    raise typer.Exit(_plan(_invocation(context, inventory, limit, extra_vars, False, variables), as_json, doctor_lines))
+
+
 @app.command()
 def bundle(
     lock: Annotated[Path, typer.Argument(help="Folder with conda-linux-64.lock and requirements.lock.")],
@@ -138,12 +176,17 @@ def options(
 
 
 def _invocation(
-    context: typer.Context, inventory: list[str] | None, limit: str, extra_vars: list[str] | None, check: bool
+    context: typer.Context,
+    inventory: list[str] | None,
+    limit: str,
+    extra_vars: list[str] | None,
+    check: bool,
+    variables: Mapping[str, Any] | None = None,
 ) -> Invocation:
     _refuse_arguments(inventory or (), context.args)
     arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
     initiator = {"cutover_initiator": f"{getpass.getuser()}@{socket.gethostname()}"}
-    return Invocation(inventory or (), limit, check, initiator, arguments)
+    return Invocation(inventory or (), limit, check, {**initiator, **(variables or {})}, arguments)
 
 
 def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
@@ -239,7 +282,29 @@ def _explain(summary: results.Summary, run: Run, console: Console) -> None:
         console.print(text, highlight=False, markup=False)
 
 
+def _plan(invocation: Invocation, as_json: bool, lines: Callable[[results.Summary], Iterable[RenderableType]]) -> int:
+    """Plan every host, print what comes of it, and give the exit code."""
+    summary, run = _asked("preflight", invocation)
+    if as_json:
+        typer.echo(json.dumps({h.host: _plan_json(h) for h in summary.hosts.values()}, indent=2))
+    else:
+        console = Console()
+        for line in lines(summary) if summary.hosts else ():
+            console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+    _explain(summary, run, Console(stderr=True))
+    return summary.plan_exit_code
+
+
+def _plan_json(host: results.HostResult) -> dict[str, Any]:
+    return {"reachable": not host.unreachable, "failure": host.failure if not host.plan else "", **(host.plan or {})}
+
+
 def _status(invocation: Invocation) -> tuple[results.Summary, Run]:
+    return _asked("status", invocation)
+
+
+def _asked(playbook: str, invocation: Invocation) -> tuple[results.Summary, Run]:
+    """Run a playbook that changes nothing, quietly."""
     summary = results.Summary()
 
     def on_event(event: Event) -> None:
@@ -248,7 +313,7 @@ def _status(invocation: Invocation) -> tuple[results.Summary, Run]:
         if step is not None:
             summary = summary.after(step)
 
-    run = run_playbook("status", invocation, on_event)
+    run = run_playbook(playbook, invocation, on_event)
     return summary, run
 
 

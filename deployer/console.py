@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deployer.results import CUTOVER, HostResult, Step, Summary
+from deployer.results import CUTOVER, PREFLIGHT, HostResult, Step, Summary
 
 VALIDATION = "Validating arguments"  # the task that Ansible puts before every role with an argument spec
 STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
@@ -31,6 +31,7 @@ class Reporter:
         self.console = console
         self.verbose = verbose
         self.diff = diff
+        self.warned: set[tuple[str, str, str]] = set()
 
     def task(self, name: str) -> None:
         """One line for a task that starts on all hosts: what is being waited for."""
@@ -41,6 +42,8 @@ class Reporter:
         """One line for one step that changed something or failed."""
         if step.kind == "started":
             return
+        if step.action == PREFLIGHT:
+            self._warn(step)
         if step.action == CUTOVER and step.item and "outcome" in step.result:
             self.console.print(f"[bold]{escape(step.host)}[/] {cutover_line(step.result)}")
         if step.kind != "ok" and not step.ignored:
@@ -54,6 +57,17 @@ class Reporter:
             for line in diff_lines(step.result.get("diff")):
                 style = {"+": "green", "-": "red"}.get(line[0])
                 self.console.print(f"  {line}", style=style, highlight=False, markup=False, soft_wrap=True)
+
+    def _warn(self, step: Step) -> None:
+        """What the plan warns of, each once however many hosts it is found on; errors are in the step's message."""
+        for one in (step.result.get("plan") or {}).get("findings", ()):
+            key = (one["id"], one["subject"], one["message"])
+            if one["severity"] == "warning" and key not in self.warned:
+                self.warned.add(key)
+                line = f"{escape(one['subject'])}: {escape(one['message'])} [dim]({one['id']})[/]"
+                self.console.print(
+                    f"[bold]{escape(step.host)}[/] [yellow]warning[/] {line}", highlight=False, soft_wrap=True
+                )
 
 
 def diff_lines(diff: Any) -> list[str]:

@@ -12,6 +12,7 @@ REFUSED = 2  # refused before anything changed
 NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
 
 CUTOVER = "deployer.sglang.cutover"
+PREFLIGHT = "deployer.sglang.preflight"
 STATUS = "deployer.sglang.status"
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
 STARTED = "runner_on_start"
@@ -53,6 +54,7 @@ class HostResult:
     host: str
     cutovers: tuple[Mapping[str, Any], ...] = ()
     services: tuple[Mapping[str, Any], ...] = ()
+    plan: Mapping[str, Any] | None = None
     changed: bool = False
     failure: str = ""
     failed_task: str = ""
@@ -77,6 +79,12 @@ class Summary:
         """True when some cut-over was begun and its end was not seen, while no other failed to restore."""
         outcomes = [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
         return "not_restored" not in outcomes and any(host.cutover_unknown for host in self.hosts.values())
+
+    @property
+    def plan_exit_code(self) -> int:
+        """The exit code of a plan: 0 clean, 1 warnings, 2 errors or a host that could not be planned."""
+        codes = [int(host.plan["exit_code"]) if host.plan else 2 for host in self.hosts.values()]
+        return max(codes, default=2)
 
     def exit_code(self, status: int) -> int:
         """The exit code of the rollout.
@@ -137,6 +145,8 @@ def _fold(host: HostResult, step: Step) -> HostResult:
         host = replace(host, cutovers=(*host.cutovers, step.result))
     if step.action == STATUS and step.kind == "ok":
         host = replace(host, services=tuple(step.result.get("services", ())))
+    if step.action == PREFLIGHT and isinstance(step.result.get("plan"), Mapping):
+        host = replace(host, plan=step.result["plan"])
     if step.kind == "ok" or step.ignored:
         return host
     unreachable = host.unreachable or step.kind == "unreachable"

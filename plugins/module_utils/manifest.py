@@ -185,6 +185,16 @@ def identity(path: str) -> str:
     return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
+def listing_digest(files: Iterable[tuple[str, int]]) -> str:
+    """Names a set of files by path and size: what tells, without reading a byte, that a model is probably there.
+
+    Args:
+        files: path below the folder, and size in bytes.
+    """
+    lines = sorted(f"{path} {size}" for path, size in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def missing_files(manifest: Manifest, folder: str) -> list[str]:
     """Paths of the manifest's files that `folder` lacks or holds at another size, in manifest order."""
     missing = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import policy_problems
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import reserved_variables
 from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     SUPERVISORS,
@@ -42,11 +45,13 @@ SERVICE_KEYS = (
     "environment_variables",
     "gate",
     "stop_timeout",
+    "findings",
     "predecessor",
 )
 SETTINGS = (
     "inference_address",
     "inference_environments",
+    "inference_findings",
     "inference_root",
     "inference_services",
     "inference_supervisor",
@@ -181,15 +186,16 @@ def _parse_service(
             f"{environment!r} is not described",
             f"add inference_environments.{environment}, or use one of {', '.join(environments) or '(none yet)'}",
         )
-    gpus = _parse_gpus(problems, f"{where}.gpus", value.get("gpus"))
-    options = _parse_options(problems, f"{where}.options", value.get("options"), engine)
-    _check_parallelism(problems, where, engine, options, gpus)
+    options, exposed = _parse_options(problems, f"{where}.options", value.get("options"), engine)
+    parallelism = _parse_parallelism(problems, where, engine, options)
+    gpus, auto_gpus = _parse_gpus(problems, f"{where}.gpus", value.get("gpus"), parallelism)
     predecessor = None
     if value.get("predecessor") is not None:
         own = problems.mapping(f"{where}.predecessor", value["predecessor"])
         inherited = {key: value[key] for key in INHERITED if key in value}
-        if "predecessor" in own:
-            problems.add(f"{where}.predecessor.predecessor", "is not allowed", "remove it")
+        for key, fix in (("predecessor", "remove it"), ("findings", "say it in the findings of the service")):
+            if key in own:
+                problems.add(f"{where}.predecessor.{key}", "is not allowed", fix)
         predecessor = _parse_service(
             problems, f"{where}.predecessor", {**inherited, **own, "predecessor": None}, environments
         )
@@ -204,10 +210,13 @@ def _parse_service(
         environment=environment,
         host=problems.text(f"{where}.host", value.get("host", Service.host), HOST, "an address, such as 0.0.0.0"),
         gpus=gpus,
+        auto_gpus=auto_gpus,
         options=options,
+        exposed=exposed,
         environment_variables=_parse_variables(
             problems, f"{where}.environment_variables", value.get("environment_variables"), engine
         ),
+        findings=_parse_findings(problems, f"{where}.findings", value.get("findings")),
         gate=_parse_gate(problems, f"{where}.gate", value.get("gate")),
         stop_timeout=problems.integer(f"{where}.stop_timeout", value.get("stop_timeout", 120), 1, 7200),
         predecessor=predecessor,
@@ -217,36 +226,43 @@ def _parse_service(
 def _parse_model(problems: _Problems, where: str, raw: Any) -> Model:
     value = problems.mapping(where, raw)
     problems.keys(where, value, ("name", "source"))
-    for key in ("name", "source"):
-        if value and not value.get(key):
-            meaning = 'the name that clients send as "model"' if key == "name" else "the folder with the weights"
-            problems.add(f"{where}.{key}", "is missing", f"give {meaning}")
-    name = problems.text(f"{where}.name", value.get("name", "unnamed"), MODEL_NAME, "letters, digits and ._/:- only")
+    if value and not value.get("source"):
+        problems.add(f"{where}.source", "is missing", "give the folder with the weights")
     source = value.get("source", "")
     if not isinstance(source, str) or CONTROL.search(source):
         problems.add(f"{where}.source", f"is {source!r}", "give the path of one folder")
-    return Model(name, str(source))
+        source = ""
+    named = value.get("name") not in (None, "")
+    # Without a name an engine serves the model as its path; of that, the folder's name is what still means something.
+    name = value["name"] if named else os.path.basename(source.rstrip("/")) or "unnamed"
+    return Model(problems.text(f"{where}.name", name, MODEL_NAME, "letters, digits and ._/:- only"), source, named)
 
 
-def _parse_gpus(problems: _Problems, where: str, raw: Any) -> tuple[str, ...]:
+def _parse_gpus(problems: _Problems, where: str, raw: Any, parallelism: Parallelism) -> tuple[tuple[str, ...], int]:
+    """The GPUs by index or UUID, and how many the plan is to choose: `auto`, or `{auto: 2}`."""
     if raw is None:
-        return ()
+        return (), 0
+    if raw == "auto":
+        return (), parallelism.gpus
+    if isinstance(raw, Mapping) and list(raw) == ["auto"]:
+        return (), problems.integer(f"{where}.auto", raw["auto"], 1, 64)
     if not isinstance(raw, Sequence) or isinstance(raw, str):
-        problems.add(where, f"is {raw!r}", "give a list of GPU indices or UUIDs, such as [6, 7]; [] for none")
-        return ()
+        fix = "give a list of GPU indices or UUIDs, such as [6, 7]; [] for none; or auto, or {auto: 2}"
+        problems.add(where, f"is {raw!r}", fix)
+        return (), 0
     gpus = []
     for item in raw:
         text = str(item)
         if isinstance(item, bool) or not (text.isdigit() or GPU_UUID.fullmatch(text)):
             problems.add(where, f"{item!r} is neither a GPU index nor a UUID", "see nvidia-smi -L")
-        elif text in gpus:
-            problems.add(where, f"GPU {text} is listed twice", "list each GPU once")
         gpus.append(text)
-    return tuple(gpus)
+    return tuple(gpus), 0
 
 
-def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> dict[str, Any]:
+def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options in snake_case, and the names of those that would show a secret: their values are kept nowhere."""
     options: dict[str, Any] = {}
+    exposed = []
     reserved = engine_named(engine).reserved if engine in ENGINES else {}
     for key, value in problems.mapping(where, raw).items():
         name = str(key).lstrip("-").replace("-", "_")
@@ -255,45 +271,32 @@ def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> di
         elif not OPTION.fullmatch(name):
             problems.add(f"{where}.{key}", "is no name of a flag", "write the flag without dashes in front")
         elif SECRET.search(name) and not isinstance(value, bool):
-            problems.add(
-                f"{where}.{key}",
-                "would stand in the process's argv, where every user of the host can read it",
-                "remove it and put the key check in front of the service",
-            )
+            exposed.append(name)
         elif name in options:
-            problems.add(f"{where}.{key}", "is given twice, in two spellings", "keep one of them")
+            problems.add(f"{where}.{key}", "is given twice, with - and with _", "keep one of them")
         elif value is None:
             problems.add(
                 f"{where}.{key}", "has no value", "write true for a flag that stands alone, or remove the line"
             )
         else:
             options[name] = value
-    return options
+    return options, tuple(exposed)
 
 
-def _check_parallelism(
-    problems: _Problems, where: str, engine: str, options: Mapping[str, Any], gpus: tuple[str, ...]
-) -> None:
-    """Each kind of parallelism given once, and as many GPUs as they need together.
+def _parse_parallelism(problems: _Problems, where: str, engine: str, options: Mapping[str, Any]) -> Parallelism:
+    if engine not in ENGINES:
+        return Parallelism()
+    try:
+        return parallelism_of(engine, engine_named(engine).canonical(options))
+    except DeployError as error:
+        problems.found.append(f"{where}.{error}")
+        return Parallelism()
 
-    Data parallelism multiplies too, unless it is that of attention, which shares the tensor-parallel group
-    (SGLang's ServerArgs, `--enable-dp-attention`).
-    """
-    if engine != "sglang":
-        return
-    size = 1
-    for kind, short in (("tensor", "tp"), ("pipeline", "pp"), ("data", "dp")):
-        spellings = [n for n in (f"{kind}_parallel_size", f"{short}_size", short) if n in options]
-        if len(spellings) > 1:
-            problems.add(f"{where}.options", f"{' and '.join(spellings)} say the same", f"keep {kind}_parallel_size")
-        if spellings and not (kind == "data" and options.get("enable_dp_attention")):
-            size *= problems.integer(f"{where}.options.{spellings[0]}", options[spellings[0]], 1, 1024)
-    if gpus and options.get("nnodes", 1) == 1 and size != len(gpus):
-        problems.add(
-            f"{where}.gpus",
-            f"{len(gpus)} GPUs are given and the parallelism needs {size}",
-            f"give {size} GPUs, or set options.tensor_parallel_size to {len(gpus)}",
-        )
+
+def _parse_findings(problems: _Problems, where: str, raw: Any) -> dict[str, str]:
+    for key, problem, fix in policy_problems(where, raw):
+        problems.add(key, problem, fix)
+    return {str(key): str(value) for key, value in raw.items()} if isinstance(raw, Mapping) else {}
 
 
 def _parse_variables(problems: _Problems, where: str, raw: Any, engine: str) -> dict[str, str]:
@@ -332,7 +335,7 @@ def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
     for what, values in (
         ("name", [(s.name,) for s in services]),
         ("port", [(str(s.port),) for s in services]),
-        ("gpus", [s.gpus for s in services]),
+        ("gpus", [tuple(dict.fromkeys(s.gpus)) for s in services]),
     ):
         owner: dict[str, str] = {}
         for service, own in zip(services, values):
@@ -354,6 +357,13 @@ def unknown_settings(names: Sequence[str]) -> list[str]:
         problems.add(
             name, "unknown setting", f"did you mean {near[0]}?" if near else f"use one of {', '.join(SETTINGS)}"
         )
+    return problems.found
+
+
+def findings_problems(policy: Any) -> list[str]:
+    """What is wrong with `inference_findings`, a line each with key and fix."""
+    problems = _Problems()
+    _parse_findings(problems, "inference_findings", policy)
     return problems.found
 
 

@@ -7,30 +7,48 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight
-short_description: Check what has to be true of a host before anything is staged on it
+short_description: Plan the launch of the services of a host
 version_added: "0.1.0"
 description:
-  - Looks at Python, platform, supervisor, the root folder and its free disk, the host's own name, and the
-    services' ports.
-  - Changes nothing. Fails when a check fails, naming each with its fix.
+  - Asks the host for what it is - Python, platform, limits, disk, ports, GPUs, environments, what is deployed - and
+    plans on the controller from that, from the models' folders and from the services' descriptions.
+  - Changes nothing, and does not fail for what it finds; C(docs/findings.md) has every finding.
 options:
+  services:
+    description: The services as the inventory describes them (C(inference_services)).
+    type: list
+    elements: raw
+    required: true
+  environments:
+    description: C(inference_environments).
+    type: raw
+    required: true
+  findings:
+    description: What the inventory makes of findings, by id (C(inference_findings)).
+    type: dict
   supervisor:
     description: What is to keep services alive.
     type: str
     choices: [systemd, process]
-    required: true
-  gpus:
-    description: Indices and UUIDs of the GPUs that the services are to use.
-    type: list
-    elements: str
-    default: []
+  user:
+    description: User who runs the services.
+    type: str
+  address:
+    description: The host's own address.
+    type: str
   min_free_gib:
-    description: GiB that have to be free at O(root).
+    description: GiB that have to be free at O(root) beside what is to be brought there.
     type: float
-    default: 5
+  scope:
+    description: Plan everything, or check the host alone.
+    type: str
+    choices: [all, host]
+    default: all
+  assume_gpus:
+    description: Ask no host, and plan for one that has these GPUs, such as V(H200x8).
+    type: str
 extends_documentation_fragment:
   - deployer.sglang.host.root
-  - deployer.sglang.host.services
 attributes:
   check_mode:
     support: full
@@ -43,50 +61,74 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ensure the host is fit
+- name: Plan the launch
   deployer.sglang.preflight:
+    services: "{{ inference_services }}"
+    environments: "{{ inference_environments }}"
     root: /opt/inference
     supervisor: systemd
-    services:
-      - {name: code2sql, port: 8001}
+    user: inference
+    address: 10.0.0.5
+    min_free_gib: 5
+  register: preflight_results
 """
 
 RETURN = r"""
-checks:
-  description: Every check with id, ok, detail and fix.
+plan:
+  description:
+    - C(services), one entry a service and predecessor, with C(gpus), C(parallelism), C(memory), C(kv_bytes_per_token),
+      C(kv_tokens), C(ports), C(argv) and C(variables).
+    - C(findings), each with C(id), C(severity), C(subject), C(message) and C(fix), worst first.
+    - C(checks) of the host, each with C(name), C(detail) and the id of its C(finding), empty where it passed.
+    - C(exit_code), 0 clean, 1 warnings, 2 errors.
+  type: dict
+  returned: when the description can be read
+errors:
+  description: The findings that are errors, a line each with key and fix.
   type: list
-  elements: dict
-  returned: always
+  elements: str
+  returned: with C(plan)
+gpus:
+  description: Service -> the GPUs that it gets, with C(gpus=auto) the chosen ones.
+  type: dict
+  returned: with C(plan)
+facts:
+  description: What the host said of itself; the action plugin keeps it to itself.
+  type: dict
+  returned: when called without its action plugin
 """
-
-import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.deployer.sglang.plugins.module_utils.arguments import SERVICES
-from ansible_collections.deployer.sglang.plugins.module_utils.host_checks import check_host
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.host_probe import read_host
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
-            "supervisor": {"type": "str", "choices": ["systemd", "process"], "required": True},
-            "gpus": {"type": "list", "elements": "str", "default": []},
-            "min_free_gib": {"type": "float", "default": 5},
-            "services": SERVICES,
+            "services": {"type": "list", "elements": "raw", "required": True},
+            "environments": {"type": "raw", "required": True},
+            "findings": {"type": "dict"},
+            "supervisor": {"type": "str", "choices": ["systemd", "process"]},
+            "user": {"type": "str"},
+            "address": {"type": "str"},
+            "min_free_gib": {"type": "float"},
+            "scope": {"type": "str", "choices": ["all", "host"], "default": "all"},
+            "assume_gpus": {"type": "str"},
         },
         supports_check_mode=True,
     )
+    # The action plugin sends names of services, and of environments those by prefix.
     given = module.params
-    ports = [(service["name"], service["port"]) for service in given["services"]]
-    checks = check_host(given["root"], given["supervisor"], given["min_free_gib"], given["gpus"], ports)
-    result = {"changed": False, "checks": [dataclasses.asdict(check) for check in checks]}
-    failed = [check for check in checks if not check.ok]
-    if failed:
-        lines = [f"{check.id}: {check.detail}. Fix: {check.fix}" for check in failed]
-        module.fail_json(msg="this host is not fit:\n" + "\n".join(lines), **result)
-    module.exit_json(**result)
+    try:
+        facts = read_host(given["root"], given["services"], given["environments"])
+    except DeployError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"this host cannot be read: {error}. Fix: see the rights of {given['root']}")
+    module.exit_json(changed=False, facts=facts.as_dict())
 
 
 if __name__ == "__main__":

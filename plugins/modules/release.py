@@ -47,14 +47,11 @@ options:
     description: The host's own address, which requests from itself must not take a proxy to.
     type: str
     required: true
-  launch_template:
-    description: Jinja2 template of the launch script, on the controller.
-    type: path
-    required: true
-  unit_template:
-    description: Jinja2 template of the systemd unit, on the controller.
-    type: path
-    required: true
+  gpus:
+    description:
+      - For each service with C(gpus=auto), the GPUs that M(deployer.sglang.preflight) chose; those of its predecessor
+        under C(NAME.predecessor).
+    type: dict
   releases:
     description: Set by the action plugin, the computed releases.
     type: list
@@ -83,8 +80,6 @@ EXAMPLES = r"""
     supervisor: systemd
     user: inference
     address: 10.0.0.5
-    launch_template: launch.sh.j2
-    unit_template: unit.service.j2
 """
 
 RETURN = r"""
@@ -125,8 +120,7 @@ def main() -> None:
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "required": True},
             "user": {"type": "str", "required": True},
             "address": {"type": "str", "required": True},
-            "launch_template": {"type": "path", "required": True},
-            "unit_template": {"type": "path", "required": True},
+            "gpus": {"type": "dict"},
             "releases": {"type": "list", "elements": "dict"},
         },
         supports_check_mode=True,

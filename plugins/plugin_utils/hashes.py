@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from ansible_collections.deployer.sglang.plugins.module_utils.files import (
-    exclusive_lock,
-    pretty_json,
-    read_json,
-    write_file,
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
+    Manifest,
+    build_manifest,
+    identity,
+    list_files,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, build_manifest
+from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file
 
-
-def cache_folder() -> Path:
-    """Where this controller keeps what can be computed again."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sglang-deployer"
+KIND = "hashes"
 
 
 def cached_manifest(folder: str, exclude: Iterable[str]) -> Manifest:
@@ -30,13 +25,24 @@ def cached_manifest(folder: str, exclude: Iterable[str]) -> Manifest:
     Raises:
         DeployError: as `build_manifest`.
     """
-    store = cache_folder() / "hashes"
-    store.mkdir(parents=True, exist_ok=True)
-    path = str(store / f"{hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:32]}.json")
-    with exclusive_lock(f"{path}.lock"):
+    with cache_file(KIND, os.path.realpath(folder)) as path:
         known = read_json(path) or {}
         hashed = {}
         manifest = build_manifest(folder, exclude, known, hashed.__setitem__)
         if hashed:
             write_file(path, pretty_json({**known, **hashed}), 0o600)
     return manifest
+
+
+def known_manifest(folder: str, exclude: Iterable[str]) -> Manifest | None:
+    """The manifest of `folder` where every file was hashed before; None where one would have to be read.
+
+    Raises:
+        DeployError: as `list_files`.
+    """
+    exclude = tuple(exclude)
+    with cache_file(KIND, os.path.realpath(folder)) as path:
+        known = read_json(path) or {}
+    if all(identity(real) in known for real in list_files(folder, exclude).values()):
+        return build_manifest(folder, exclude, known)
+    return None

@@ -34,7 +34,8 @@ SGLANG_ON_CPU = {
     "cuda_graph_backend_prefill": "disabled",
     "disable_overlap_schedule": True,
     "enable_metrics": True,
-    "max_total_tokens": 8192,
+    # Enough for the log, which rounds to hundredths of a GiB, to say how large the KV cache is.
+    "max_total_tokens": 1_048_576,
     "max_running_requests": 8,
     "sleep_on_idle": True,
 }

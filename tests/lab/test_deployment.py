@@ -23,7 +23,10 @@ from tests.lab.fleet import FOLDER, PORT, REPOSITORY, ROOT, SERVICE, SGLANG_ON_C
 pytestmark = pytest.mark.lab
 
 # SGLang refuses it while it loads, long after its parser took it: the release starts and never passes.
-NEVER_PASSES = {**SGLANG_ON_CPU, "context_length": 999_999}
+NEVER_PASSES = {
+    "options": {**SGLANG_ON_CPU, "context_length": 999_999},
+    "findings": {"context-too-long": "accepted"},  # the plan knows it, too
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,20 @@ def test_the_second_deployment_changes_nothing(fleet: Fleet) -> None:
     assert fleet.pid("gpu1") == pid
 
 
+def test_the_plan_knows_the_release_that_serves_and_the_size_of_its_kv_cache(fleet: Fleet) -> None:
+    result = fleet.deployer("plan", "gpu1")
+    service, way_back = result.outcome["gpu1"]["services"]
+    assert result.status == 1, result.output  # warnings alone
+    assert service["next"] == service["current"]["release"] == fleet.link("gpu1", "current")
+    assert way_back["engine"] == "llamafactory"
+    log = fleet.root("gpu1", f"journalctl -o cat -u inference-{SERVICE} | grep 'KV Cache is allocated' | tail -1")
+    logged = re.search(r"#tokens: (\d+), K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
+    assert logged is not None, log
+    assert service["kv_tokens"] == int(logged.group(1))
+    gib = service["kv_tokens"] * service["kv_bytes_per_token"] / 2**30
+    assert gib == pytest.approx(float(logged.group(2)) + float(logged.group(3)), abs=0.011)
+
+
 def test_check_mode_says_what_would_change_and_changes_nothing(fleet: Fleet) -> None:
     pid, current = fleet.pid("gpu1"), fleet.link("gpu1", "current")
     before = fleet.root("gpu1", f"find {ROOT} | sort | sha256sum")
@@ -110,8 +127,15 @@ def test_a_new_model_is_cut_over_to_and_rolled_back_from(fleet: Fleet) -> None:
 
 
 def test_an_unknown_flag_is_refused_while_the_old_service_runs_on(fleet: Fleet) -> None:
-    fleet.describe(options={**SGLANG_ON_CPU, "no_such_flag": 3})
-    assert_refused(fleet, "unrecognized arguments: --no-such-flag")
+    options = {**SGLANG_ON_CPU, "max_runing_requests": 3}
+    fleet.describe(options=options)
+    assert_refused(fleet, "options.max_runing_requests: sglang 0.5.23 has no such option")
+    # Whoever overrules the plan still has the installed engine's own parser to convince.
+    fleet.describe(options=options, findings={"option-unknown": "accepted"})
+    assert_refused(fleet, "unrecognized arguments: --max-runing-requests")
+    checked = fleet.deployer("rollout", "gpu1", "--check")
+    assert checked.status == 2
+    assert "unrecognized arguments: --max-runing-requests" in checked.output
 
 
 def test_missing_weights_are_refused_while_the_old_service_runs_on(fleet: Fleet, tmp_path: Path) -> None:
@@ -151,7 +175,7 @@ def test_a_byte_flipped_on_the_way_is_refused_and_the_next_run_mends_it(fleet: F
 
 def test_a_release_that_never_passes_gives_way_to_the_old_one(fleet: Fleet) -> None:
     before = fleet.link("gpu1", "current")
-    fleet.describe(options=NEVER_PASSES)
+    fleet.describe(**NEVER_PASSES)
     result = fleet.deployer("rollout", "gpu1")
     assert result.status == 1
     (cutover,) = result.outcome["hosts"][0]["services"]
@@ -198,7 +222,7 @@ def test_a_rollout_stops_at_the_batch_that_fails(fleet: Fleet) -> None:
     both = fleet.deployer("rollout")
     assert both.status == 0, both.output
     old = {name: fleet.link(name, "current") for name in ("gpu1", "gpu2")}
-    fleet.describe(seed=1, hosts={"gpu2": {"options": NEVER_PASSES}})
+    fleet.describe(seed=1, hosts={"gpu2": NEVER_PASSES})
     result = fleet.deployer("rollout")
     assert result.status == 1
     outcomes = {host["host"]: host["services"][0]["outcome"] for host in result.outcome["hosts"]}
@@ -220,23 +244,16 @@ def test_a_mistake_in_the_description_reaches_no_host(fleet: Fleet) -> None:
 
 def test_what_is_not_there_is_found_before_anything_is_sent(fleet: Fleet) -> None:
     fleet.describe(model={"name": SERVICE, "source": "/nowhere"})
-    assert_refused(fleet, "/nowhere is not a folder. Fix: correct the path")
+    assert_refused(fleet, "/nowhere is not a folder [model-unreadable]. Fix: correct the path")
     fleet.describe(gpus=[6])
-    assert_refused(fleet, "gpus: 6 not there; nvidia-smi -L lists none")
-
-
-def test_check_mode_finds_an_unknown_flag(fleet: Fleet) -> None:
-    fleet.describe(options={**SGLANG_ON_CPU, "no_such_flag": 3})
-    result = fleet.deployer("rollout", "gpu1", "--check")
-    assert result.status == 2
-    assert "unrecognized arguments: --no-such-flag" in result.output
+    assert_refused(fleet, "GPUs: nvidia-smi is not installed [gpu-driver]")
 
 
 def test_a_port_held_by_a_stranger_is_found_before_anything_is_staged(fleet: Fleet) -> None:
     fleet.root("gpu1", "systemd-run --unit=stranger python3 -m http.server 8055")
     try:
         fleet.describe(port=8055)
-        assert_refused(fleet, "port 8055: held by pid")
+        assert_refused(fleet, "port 8055: is held by pid")
     finally:
         fleet.root("gpu1", "systemctl stop stranger")
 

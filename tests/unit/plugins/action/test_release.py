@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.action.release import flag_lines, render, rendered
+from ansible_collections.deployer.sglang.plugins.action.release import with_gpus
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Artifact,
@@ -19,27 +18,31 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     plan_release,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
+from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import (
+    flag_lines,
+    release_templates,
+    render,
+    rendered,
+)
 
-TEMPLATES = Path(__file__).parents[4] / "roles" / "release" / "templates"
-LAUNCH = (TEMPLATES / "launch.sh.j2").read_text()
-UNIT = (TEMPLATES / "unit.service.j2").read_text()
+LAUNCH, UNIT = release_templates()
 PLACEMENT = Placement("/opt/inference", "systemd", "inference", "10.0.0.5")
 ENVIRONMENT = Artifact("sglang", "e" * 64, "/opt/inference/artifacts/environments/sglang-eeeeeeeeeeee")
 MODEL = Artifact("code2sql", "d" * 64, "/opt/inference/artifacts/models/code2sql-dddddddddddd")
 
+SERVICE: dict[str, Any] = {
+    "name": "code2sql",
+    "port": 8001,
+    "model": {"name": "code2sql", "source": "/data/qwen3"},
+    "gpus": [6, 7],
+    "engine": "sglang",
+    "environment": "sglang",
+    "options": {"tensor_parallel_size": 2, "enable_metrics": True, "log_requests": False},
+}
+
 
 def planned(placement: Placement = PLACEMENT, **changes: Any) -> Release:
-    service = {
-        "name": "code2sql",
-        "port": 8001,
-        "model": {"name": "code2sql", "source": "/data/qwen3"},
-        "gpus": [6, 7],
-        "engine": "sglang",
-        "environment": "sglang",
-        "options": {"tensor_parallel_size": 2, "enable_metrics": True, "log_requests": False},
-        **changes,
-    }
-    (parsed,), _ = parse_services([service], {"sglang": {"lock": "x"}})
+    (parsed,), _ = parse_services([{**SERVICE, **changes}], {"sglang": {"lock": "x"}})
     return plan_release(parsed, ENVIRONMENT, MODEL, placement)
 
 
@@ -84,6 +87,30 @@ def test_the_id_follows_from_everything_that_runs_and_from_nothing_else() -> Non
         rendered(planned(), LAUNCH + "\n", UNIT)["id"],
     ]
     assert len({first, *changed}) == 6
+
+
+def test_one_option_in_two_spellings_is_one_flag_by_its_long_name() -> None:
+    argv = planned(options={"tp-size": 2, "tensor_parallel_size": 2, "nccl-init-addr": "a:1"}).argv
+    assert argv[-4:] == ("--tensor-parallel-size", "2", "--dist-init-addr", "a:1")
+
+
+def test_gpus_that_are_left_to_the_plan_are_those_that_it_chose() -> None:
+    predecessor = {"engine": "llamafactory", "environment": "sglang", "gpus": "auto"}
+    raw = {**SERVICE, "gpus": "auto", "predecessor": predecessor}
+    services, _ = parse_services([raw], {"sglang": {"lock": "x"}})
+    (service,) = with_gpus(services, {"code2sql": ["2", "3"], "code2sql.predecessor": ["2"]})
+    assert service.gpus == ("2", "3")
+    assert service.predecessor is not None
+    assert service.predecessor.gpus == ("2",)
+    with pytest.raises(DeployError, match=r"gpus is auto and no plan has chosen. Fix: do not skip preflight"):
+        with_gpus(services, {})
+
+
+def test_an_option_that_would_show_a_secret_is_never_staged() -> None:
+    services, _ = parse_services([{**SERVICE, "options": {"api-key": "hush"}}], {"sglang": {"lock": "x"}})
+    with pytest.raises(DeployError, match="api_key would stand in argv") as raised:
+        with_gpus(services, {})
+    assert "hush" not in str(raised.value)
 
 
 def test_a_release_survives_json() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.filter.services import FilterModule
@@ -43,10 +42,11 @@ def test_a_setting_that_is_misspelled_is_named() -> None:
     assert "inference_supervisor: is 'upstart'" in FILTERS["placement_problems"](["/opt/x", "me", "upstart"])[0]
 
 
-def test_what_the_description_names_here_and_is_not_here_is_found(tmp_path: Path) -> None:
-    found = FILTERS["missing_sources"]([SERVICE], ENVIRONMENTS, str(tmp_path))
-    assert any("locks/sglang" in line for line in found)
-    assert any("/data/qwen is not a folder" in line for line in found)
+def test_a_judgement_of_no_finding_is_named() -> None:
+    assert FILTERS["findings_problems"]({"gpu-busy": "accepted"}) == []
+    assert FILTERS["findings_problems"]({"gpu-bsy": "accepted"}) == [
+        "inference_findings.gpu-bsy: is no finding. Fix: did you mean gpu-busy?"
+    ]
 
 
 def test_a_cut_over_is_waited_for_at_least_as_long_as_two_gates_take() -> None:

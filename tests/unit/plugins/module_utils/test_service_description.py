@@ -53,6 +53,24 @@ def test_a_description_becomes_data() -> None:
     assert environments["llamafactory"].prefix == "/opt/conda/envs/lf"
 
 
+def test_gpus_can_be_left_to_the_plan() -> None:
+    for gpus, count in (("auto", 2), ({"auto": 4}, 4), ([], 0), (None, 0)):
+        (service,), _ = parse_services([{**SERVICE, "gpus": gpus}], ENVIRONMENTS)
+        assert (service.gpus, service.auto_gpus) == ((), count)
+
+
+def test_the_value_of_an_option_that_would_show_a_secret_is_kept_nowhere() -> None:
+    for value in ("hush-hush", 123456):
+        (service,), _ = parse_services([{**SERVICE, "options": {"api-key": value}}], ENVIRONMENTS)
+        assert service.exposed == ("api_key",)
+        assert str(value) not in repr(service)
+
+
+def test_a_model_without_a_name_has_its_folder_s() -> None:
+    (service,), _ = parse_services([{**SERVICE, "model": {"source": "/data/saves/qwen3/"}}], ENVIRONMENTS)
+    assert (service.model.name, service.model.named) == ("qwen3", False)
+
+
 def test_a_predecessor_inherits_what_it_does_not_say() -> None:
     (service,), _ = parse_services([SERVICE], ENVIRONMENTS)
     assert service.predecessor is not None
@@ -70,12 +88,10 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("prot", 1, "code2sql].prot: unknown key. Fix: did you mean port?"),
         ("engine", "sglan", "code2sql].engine: is 'sglan'"),
         ("environment", "sgl", "code2sql].environment: 'sgl' is not described"),
-        ("gpus", [6, 6], "GPU 6 is listed twice"),
+        ("gpus", "every", "or auto, or {auto: 2}"),
+        ("gpus", {"auto": 0}, "gpus.auto: is 0. Fix: give a whole number from 1 to 64"),
         ("gpus", ["GPU 6"], "'GPU 6' is neither a GPU index nor a UUID"),
-        ("gpus", [5, 6, 7], "3 GPUs are given and the parallelism needs 2"),
-        ("options.tp_size", 2, "tensor_parallel_size and tp_size say the same"),
         ("options.port", 9, "options.port: is set by the deployment. Fix: use port of the service instead"),
-        ("options.api_key", "x", "would stand in the process's argv"),
         ("environment_variables", {"HF_TOKEN": "x"}, "world-readable"),
         ("environment_variables", {"A-B": "x"}, "is no name of an environment variable"),
         ("model.source", "", "code2sql].model.source: is missing"),
@@ -87,9 +103,13 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("host", "0.0.0.0 --trust-remote-code", "host: is '0.0.0.0 --trust-remote-code'"),
         ("port", float("inf"), "port: is inf"),
         ("port", 8001.9, "port: is 8001.9"),
-        ("options.api_key", 123456, "would stand in the process's argv"),
         ("options.no flag", 1, "is no name of a flag"),
-        ("options.data_parallel_size", 2, "2 GPUs are given and the parallelism needs 4"),
+        ("options.tensor_parallel_size", 2, "is given twice, with - and with _"),
+        ("options.pp_size", "two", "options.pipeline_parallel_size is 'two'"),
+        ("findings", {"gpu-bussy": "accepted"}, "findings.gpu-bussy: is no finding. Fix: did you mean gpu-busy?"),
+        ("findings", {"gpu-busy": "fine"}, "use one of error, warning, info, accepted"),
+        ("findings", {"api-key-in-argv": "accepted"}, "findings.api-key-in-argv: cannot be accepted"),
+        ("predecessor.findings", {}, "predecessor.findings: is not allowed"),
         ("environment_variables", {"AWS_SECRET_ACCESS_KEY": "x"}, "world-readable"),
         ("environment_variables", {"CUDA_VISIBLE_DEVICES": "0"}, "is set by the deployment"),
         ("environment_variables", {"INFERENCE_RELEASE": "0"}, "is set by the deployment"),

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.action.release import render_launch
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs, transaction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
@@ -34,6 +33,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, stop, wait_until
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.process import ProcessSupervisor
 from ansible_collections.deployer.sglang.plugins.module_utils.transaction import cut_over, resolve
+from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import render_launch
 
 REPOSITORY = Path(__file__).parents[4]
 DOUBLE = REPOSITORY / "tests" / "doubles" / "openai_server.py"

@@ -1,0 +1,83 @@
+"""A host's plan as JSON holds it: what `deployer plan --json` prints, and tables are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
+from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, exit_code
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import ServicePlan
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What would run: `release` is its id, '' while the weights have not been hashed yet."""
+
+    release: str
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+def plan_report(
+    plan: HostPlan, host: HostFacts, launches: Mapping[tuple[str, str], Launch], found: Sequence[Finding]
+) -> dict[str, Any]:
+    """The plan as data.
+
+    Args:
+        plan: of the host.
+        host: its facts.
+        launches: what would run, by service and role; may lack what cannot be known.
+        found: the findings that are asked for.
+    """
+    return {
+        "services": [_service(one, host, launches.get((one.service.name, one.role))) for one in plan.services],
+        "findings": [dataclasses.asdict(one) for one in found],
+        "checks": [
+            {"name": check.name, "detail": check.detail, "finding": check.finding.id if check.finding else ""}
+            for check in plan.checks
+        ],
+        "exit_code": exit_code(one.severity for one in found),
+    }
+
+
+def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[str, Any]:
+    service, pool = plan.service, plan.pool
+    running = host.services.get(service.name)
+    return {
+        "service": service.name,
+        "role": plan.role,
+        "engine": service.engine,
+        "version": plan.version,
+        "environment": service.environment,
+        "model": {"name": service.model.name, "source": service.model.source},
+        "current": dataclasses.asdict(running) if running else None,
+        "next": launch.release if launch else "",
+        "gpus": [_gpu(gpu, service.name) for gpu in plan.gpus],
+        "parallelism": dataclasses.asdict(plan.parallelism),
+        "weight_bytes": plan.weights,
+        "memory": {**dataclasses.asdict(pool), "needed": pool.needed} if pool else None,
+        "kv_bytes_per_token": plan.kv_bytes,
+        "kv_tokens": plan.tokens,
+        "context": plan.context,
+        "requests": plan.requests,
+        "longest_requests": plan.tokens // plan.context if plan.tokens and plan.context else None,
+        "ports": {str(port): use for port, use in plan.ports.items()},
+        "argv": list(launch.argv) if launch else [],
+        "variables": dict(launch.variables) if launch else {},
+    }
+
+
+def _gpu(gpu: Gpu, service: str) -> dict[str, Any]:
+    return {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "product": gpu.product,
+        "memory_total": gpu.memory_total,
+        "memory_free": free_for(gpu, (service,)),
+    }

@@ -61,7 +61,7 @@ def _plans(summary: Summary) -> dict[str, Plan]:
 def _table(plans: Mapping[str, Plan]) -> Table:
     table = Table(title="Plan", title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE)
     for column in ("host, service", "now → next", "GPUs", "memory a GPU", "KV cache"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("GPUs", "memory a GPU", "KV cache"))
     for host, plan in plans.items():
         for service in plan["services"]:
             table.add_row(*_row(host, service))
@@ -116,10 +116,10 @@ def _kv(service: Mapping[str, Any]) -> str:
     """Its capacity in tokens, how many requests run at once, and how many of the longest fit."""
     if not service["kv_tokens"]:
         return ""
-    requests = f"{service['requests']:,} at once" if service["requests"] else ""
-    return (
-        f"{service['kv_tokens']:,} tokens\n[dim]{requests}, {service['longest_requests']} x {service['context']:,}[/]"
-    )
+    lines = [f"{service['kv_tokens']:,} tokens"]
+    if service["requests"]:
+        lines.append(f"[dim]{service['requests']:,} at once[/]")
+    return "\n".join([*lines, f"[dim]{service['longest_requests']:,} x {service['context']:,}[/]"])
 
 
 def _gib(size: float) -> str:

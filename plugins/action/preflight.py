@@ -11,9 +11,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.assumed import assumed_host
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, Finding, errors
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan, plan_host
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan, plan_host
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import plan_report
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import Surroundings
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import Surroundings
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Placement
 from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     Environment,

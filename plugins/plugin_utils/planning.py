@@ -14,7 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     listing_digest,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import Launch
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Artifact, Placement, plan_release
 from ansible_collections.deployer.sglang.plugins.module_utils.service import (

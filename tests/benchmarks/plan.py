@@ -11,9 +11,9 @@ import time
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.option_table import Option
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import plan_host
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import plan_host
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import plan_report
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import Surroundings
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import Surroundings
 from tests.doubles.hosts import MODEL, ROOT, described, environment, gpu_facts, host_facts, model
 from tests.doubles.nvidia_smi import Process
 

@@ -21,8 +21,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import 
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts, read_model
 from ansible_collections.deployer.sglang.plugins.module_utils.nvidia_smi import parse_query, parse_topology
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan, plan_host
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import Surroundings
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan, plan_host
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import Surroundings
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
 from tests.doubles import nvidia_smi

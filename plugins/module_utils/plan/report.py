@@ -11,8 +11,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, exit_code
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import ServicePlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import ServicePlan
 
 
 @dataclass(frozen=True)

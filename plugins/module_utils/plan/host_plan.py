@@ -16,8 +16,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
     ordered,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.host import Check, check_host, failed
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.service import (
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import Check, check_host, failed
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import (
     ServicePlan,
     Surroundings,
     plan_service,

@@ -21,7 +21,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
     WARNING,
     exit_code,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.hosts import HostPlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
 from tests.doubles.hosts import (
     GIB,
     MODEL,

@@ -9,7 +9,12 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import UNLIMITED, Listener
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import CATALOGUE, WARNING
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.host import Check, check_host, failed, version_of
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import (
+    Check,
+    check_host,
+    failed,
+    version_of,
+)
 from tests.doubles.hosts import GIB, ROOT, described, environment, gpu_facts, host_facts
 from tests.doubles.nvidia_smi import Process
 

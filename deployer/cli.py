@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
+from rich.table import Table
 
 from deployer import __version__, results
 from deployer.console import Reporter, outcome_table, status_details, status_table
 from deployer.journal import Journal, kept
-from deployer.plan_view import doctor_lines, plan_lines
+from deployer.plan_view import Line, doctor_lines, plan_lines, print_lines
 from deployer.runner import Event, Invocation, Run, run_playbook
 
 app = typer.Typer(
@@ -185,8 +187,15 @@ def _invocation(
 ) -> Invocation:
     _refuse_arguments(inventory or (), context.args)
     arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
-    initiator = {"cutover_initiator": f"{getpass.getuser()}@{socket.gethostname()}"}
+    initiator = {"cutover_initiator": f"{_user()}@{socket.gethostname()}"}
     return Invocation(inventory or (), limit, check, {**initiator, **(variables or {})}, arguments)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
+        return f"uid {os.getuid()}"
 
 
 def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
@@ -282,21 +291,22 @@ def _explain(summary: results.Summary, run: Run, console: Console) -> None:
         console.print(text, highlight=False, markup=False)
 
 
-def _plan(invocation: Invocation, as_json: bool, lines: Callable[[results.Summary], Iterable[RenderableType]]) -> int:
+def _plan(invocation: Invocation, as_json: bool, lines: Callable[[results.Summary], Iterable[Table | Line]]) -> int:
     """Plan every host, print what comes of it, and give the exit code."""
     summary, run = _asked("preflight", invocation)
     if as_json:
         typer.echo(json.dumps({h.host: _plan_json(h) for h in summary.hosts.values()}, indent=2))
     else:
         console = Console()
-        for line in lines(summary) if summary.hosts else ():
-            console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+        print_lines(console, lines(summary) if summary.hosts else ())
     _explain(summary, run, Console(stderr=True))
     return summary.plan_exit_code
 
 
 def _plan_json(host: results.HostResult) -> dict[str, Any]:
-    return {"reachable": not host.unreachable, "failure": host.failure if not host.plan else "", **(host.plan or {})}
+    nothing: dict[str, Any] = {"services": [], "findings": [], "checks": [], "exit_code": 2}
+    failure = "" if host.plan else host.failure
+    return {"reachable": not host.unreachable, "failure": failure, **(host.plan or nothing)}
 
 
 def _status(invocation: Invocation) -> tuple[results.Summary, Run]:

@@ -49,7 +49,7 @@ class Reporter:
         if step.kind != "ok" and not step.ignored:
             if not (step.message.startswith("One or more items failed")):
                 self.console.print(f"[bold]{escape(step.host)}[/] [red]{step.kind}[/] {escape(step.task)}")
-                self.console.print(f"  {escape(step.message)}", style="red", highlight=False, soft_wrap=True)
+                self.console.print(f"  {shown(step.message, lines=True)}", style="red", highlight=False, soft_wrap=True)
         elif step.action != CUTOVER and (self.verbose or step.result.get("changed")) and not step.item:
             word = "[yellow]changed[/]" if step.result.get("changed") else "[dim]ok[/]"
             self.console.print(f"[bold]{escape(step.host)}[/] {word} {escape(step.task)}")
@@ -64,10 +64,20 @@ class Reporter:
             key = (one["id"], one["subject"], one["message"])
             if one["severity"] == "warning" and key not in self.warned:
                 self.warned.add(key)
-                line = f"{escape(one['subject'])}: {escape(one['message'])} [dim]({one['id']})[/]"
+                line = f"{shown(one['subject'])}: {shown(one['message'])} [dim]({one['id']})[/]"
                 self.console.print(
                     f"[bold]{escape(step.host)}[/] [yellow]warning[/] {line}", highlight=False, soft_wrap=True
                 )
+
+
+def shown(text: Any, lines: bool = False) -> str:
+    """Text of a host as markup that shows it: without control characters, which reach a terminal otherwise.
+
+    Args:
+        text: as the host gave it.
+        lines: keep line breaks.
+    """
+    return escape("".join(char if char.isprintable() or (lines and char == "\n") else "?" for char in str(text)))
 
 
 def diff_lines(diff: Any) -> list[str]:

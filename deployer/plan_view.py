@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import RenderableType
-from rich.markup import escape
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
+from deployer.console import shown
 from deployer.results import Summary
 
 Plan = Mapping[str, Any]
@@ -26,32 +28,51 @@ CHECK_STYLE = {"ok": "green", **SEVERITY_STYLE}
 HOSTS_NAMED = 4  # of those that share a finding
 
 
-def plan_lines(summary: Summary) -> Iterator[RenderableType]:
+@dataclass(frozen=True)
+class Line:
+    """A line of markup that keeps its indent where a terminal has to break it."""
+
+    text: str
+    indent: int = 0
+
+
+def plan_lines(summary: Summary) -> Iterator[Table | Line]:
     """The plan for people: a table, then the findings of all hosts, each once, then what it comes to."""
     plans = _plans(summary)
     if plans:
         yield _table(plans)
         if any(service["memory"] for plan in plans.values() for service in plan["services"]):
-            yield LEGEND
-            yield ""
+            yield Line(LEGEND)
+            yield Line("")
     yield from _findings(plans)
     yield from _unplanned(summary)
     yield _sum(summary)
 
 
-def doctor_lines(summary: Summary) -> Iterator[RenderableType]:
+def doctor_lines(summary: Summary) -> Iterator[Table | Line]:
     """The checks for people: a line each, with the fix of those that did not pass."""
     for name, plan in _plans(summary).items():
-        yield f"[bold]{escape(name)}[/]"
-        findings = {one["id"]: one for one in plan["findings"]}
+        yield Line(f"[bold]{shown(name)}[/]")
         for check in plan["checks"]:
-            found = findings.get(check["finding"])
+            found = check["finding"]
             severity = found["severity"] if found else "ok"
-            yield f"  [{CHECK_STYLE[severity]}]{severity:8}[/] {escape(check['name'])}: {escape(check['detail'])}"
+            mark = f"[{CHECK_STYLE[severity]}]{severity:8}[/]"
+            yield Line(f"{mark} {shown(check['name'])}: {shown(check['detail'])}", 2)
             if found and severity != "accepted":
-                yield f"           [dim]fix ({found['id']}):[/] {escape(found['fix'])}"
+                yield Line(f"[dim]fix ({found['id']}):[/] {shown(found['fix'])}", 11)
     yield from _unplanned(summary)
     yield _sum(summary)
+
+
+def print_lines(console: Console, lines: Iterable[Table | Line]) -> None:
+    """Print a view; what is no terminal gets whole lines, for other programs to search."""
+    for line in lines:
+        if isinstance(line, Table):
+            console.print(line)
+        elif console.is_terminal:
+            console.print(Padding(line.text, (0, 0, 0, line.indent)), highlight=False)
+        else:
+            console.print(" " * line.indent + line.text, highlight=False, soft_wrap=True)
 
 
 def _plans(summary: Summary) -> dict[str, Plan]:
@@ -73,8 +94,9 @@ def _row(host: str, service: Mapping[str, Any]) -> list[str]:
     if service["role"] == "predecessor":
         name = "[dim]└ way back[/]"
     else:
-        name = f"[bold]{escape(host)}[/]\n{escape(service['service'])}"
-    gpus = ",".join(str(gpu["index"]) for gpu in service["gpus"]) or "none"
+        name = f"[bold]{shown(host)}[/]\n{shown(service['service'])}"
+    named = [str(gpu["index"]) for gpu in service["gpus"]] or service["gpus_wanted"]
+    gpus = shown(",".join(named)) or "none"
     return [name, _change(service), f"{gpus}\n{_degrees(service['parallelism'])}", _memory(service), _kv(service)]
 
 
@@ -88,13 +110,14 @@ def _degrees(parallelism: Mapping[str, int]) -> str:
 
 def _change(service: Mapping[str, Any]) -> str:
     current = service["current"]
-    version = f"{service['engine']} {service['version']}".strip()
+    version = shown(f"{service['engine']} {service['version']}".strip())
     if service["role"] == "predecessor":
-        return f"[dim]{escape(version)}[/]"
+        return f"[dim]{version}[/]"
     if current and current["release"] == service["next"]:
-        return f"{escape(version)}\n[dim]{current['release']}, stays[/]"
-    before = f"{current['engine']} {current['release']}" if current else "nothing"
-    return f"{escape(before)}\n→ {escape(version)} {service['next'] or '(new weights)'}"
+        stays = "stays" if current["runs"] else "is started again"
+        return f"{version}\n[dim]{shown(current['release'])}, {stays}[/]"
+    before = shown(f"{current['engine']} {current['release']}") if current else "nothing"
+    return f"{before}\n→ {version} {service['next'] or '(not hashed here yet)'}"
 
 
 def _memory(service: Mapping[str, Any]) -> str:
@@ -126,7 +149,7 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f}G" if size >= GIB / 10 else f"{size / 2**20:.1f}M"
 
 
-def _findings(plans: Mapping[str, Plan]) -> Iterator[str]:
+def _findings(plans: Mapping[str, Plan]) -> Iterator[Line]:
     """Each finding once, worst first, with the hosts that it is found on."""
     where: dict[tuple[str, str, str, str, str], list[str]] = {}
     for host, plan in plans.items():
@@ -138,29 +161,47 @@ def _findings(plans: Mapping[str, Plan]) -> Iterator[str]:
         where.items(), key=lambda item: worst_first.index(item[0][0])
     ):
         style = SEVERITY_STYLE[severity]
-        everywhere = len(names) == len(plans) > 1
-        on = "all hosts" if everywhere else ", ".join(names[:HOSTS_NAMED])
-        on += f" and {len(names) - HOSTS_NAMED} more" if len(names) > HOSTS_NAMED and not everywhere else ""
-        yield f"[{style}]{severity:8}[/] [bold]{identifier}[/] [dim]on {escape(on)}[/]"
-        yield f"         {escape(subject)}: {escape(message)}"
+        yield Line(f"[{style}]{severity:8}[/] [bold]{identifier}[/] [dim]on {_hosts(names, len(plans))}[/]")
+        yield Line(f"{shown(subject)}: {shown(message)}", 9)
         if severity != "accepted":
-            yield f"         [dim]fix:[/] {escape(fix)}"
+            yield Line(f"[dim]fix:[/] {shown(fix)}", 9)
 
 
-def _unplanned(summary: Summary) -> Iterator[str]:
+def _unplanned(summary: Summary) -> Iterator[Line]:
+    """Hosts without a plan, those with one reason together."""
+    where: dict[tuple[str, str], list[str]] = {}
     for host in summary.hosts.values():
         if not host.plan:
             word = "unreachable" if host.unreachable else "not planned"
-            yield f"[red]{word:8}[/] [bold]{escape(host.host)}[/] {escape(host.failure)}"
+            where.setdefault((word, host.failure), []).append(host.host)
+    for (word, reason), names in where.items():
+        yield Line(f"[red]{word}[/] [bold]{_hosts(names, len(summary.hosts))}[/]")
+        for line in reason.splitlines():
+            yield Line(shown(line), 9)
 
 
-def _sum(summary: Summary) -> str:
-    count = Counter(one["severity"] for plan in _plans(summary).values() for one in plan["findings"])
-    hosts = f"{len(summary.hosts)} host" + ("s" if len(summary.hosts) != 1 else "")
+def _hosts(names: Sequence[str], all_hosts: int) -> str:
+    """The names of hosts, for people."""
+    if len(names) == all_hosts > 1:
+        return "all hosts"
+    rest = len(names) - HOSTS_NAMED
+    return shown(", ".join(names[:HOSTS_NAMED])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _sum(summary: Summary) -> Line:
+    plans = _plans(summary)
+    count = Counter(one["severity"] for plan in plans.values() for one in plan["findings"])
     parts = [
         f"{number} {severity}" + ("s" if severity in ("error", "warning") and number != 1 else "")
         for severity in SEVERITY_STYLE
         if (number := count[severity])
     ]
     verdict = {0: "clean", 1: "it can be rolled out", 2: "it would be refused"}[summary.plan_exit_code]
-    return f"{hosts}: {', '.join(parts) or 'nothing found'}; {verdict}"
+    missing = len(summary.hosts) - len(plans)
+    if missing:
+        verdict = f"{missing} could not be planned"
+    assumed = next((plan["assumed_gpus"] for plan in plans.values() if plan.get("assumed_gpus")), "")
+    if assumed:
+        verdict += f"; assumed {shown(assumed)} and a host that is well, as none was asked"
+    hosts = f"{len(summary.hosts)} host" + ("s" if len(summary.hosts) != 1 else "")
+    return Line(f"{hosts}: {', '.join(parts) or 'nothing found'}; {verdict}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import shlex
 import sys
@@ -88,6 +89,8 @@ def environment(current: Mapping[str, str], folder: Path) -> dict[str, str]:
     configured = "ANSIBLE_CONFIG" in current or (folder / "ansible.cfg").exists()
     wanted = {} if configured else dict(DEFAULTS)
     chosen = {name: current.get(name, value) for name, value in wanted.items()}
+    if "utf" not in locale.getpreferredencoding(False).lower():
+        chosen["LC_ALL"] = "C.UTF-8"  # Ansible refuses to run in any other encoding
     chosen["ANSIBLE_HOST_KEY_CHECKING"] = "True"
     chosen["ANSIBLE_NOCOLOR"] = "True"  # what it prints is shown by us, and only where it failed
     extra = (current.get("ANSIBLE_SSH_EXTRA_ARGS", ""), "-o StrictHostKeyChecking=yes")

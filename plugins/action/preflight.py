@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -10,7 +11,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.assumed import assumed_host
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, Finding, errors
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, errors, ordered
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import failed
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan, plan_host
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import plan_report
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import Surroundings
@@ -60,8 +62,10 @@ class ActionModule(ActionBase):
                 host = assumed_host(assumed)
             else:
                 answer = self._ask(given, services, wanted, task_vars)
-                if answer.get("failed") or answer.get("unreachable"):
+                if answer.get("unreachable"):
                     return answer
+                if "facts" not in answer:
+                    return _unasked(answer)
                 host = HostFacts.from_dict(answer["facts"])
             return self._planned(given, services, wanted, host, inventory)
         except DeployError as error:
@@ -100,23 +104,35 @@ class ActionModule(ActionBase):
         described = {one.model.source for _, one in with_predecessors(services)}
         sources = {source: controller_path(source, inventory) for source in sorted(described)} if whole else {}
         models = read_models(sources)
-        needed = int(float(given.get("min_free_gib", 0)) * GIB)
+        needed = int(min(max(0.0, float(given.get("min_free_gib") or 0)), 2.0**20) * GIB)
         if whole:
             needed += bytes_to_bring(sources, models, reports.values(), host)
         around = Surroundings(host, reports, models, reachable=not given.get("assume_gpus"))
         plan = plan_host(services, around, root, str(given["supervisor"]), needed, given.get("findings") or {})
         placement = Placement(root, str(given["supervisor"]), str(given["user"]), str(given["address"]))
         would_run = launches(plan, reports, sources, placement) if whole else {}
-        found = plan.findings if whole else tuple(c.finding for c in plan.checks if c.finding)
-        return _result(plan, plan_report(plan, host, would_run, found), found)
+        if not whole:
+            plan = replace(plan, services=(), findings=ordered(failed(plan.checks)))
+        report = plan_report(plan, host, would_run)
+        return _result(plan, {**report, "assumed_gpus": str(given.get("assume_gpus") or "")})
 
 
-def _result(plan: HostPlan, report: dict[str, Any], found: Sequence[Finding]) -> dict[str, Any]:
+def _unasked(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The result where the module gave no facts: mostly for want of a Python that can run it."""
+    said = [str(answer.get(key) or "").strip().splitlines()[-1:] for key in ("msg", "module_stderr", "exception")]
+    message = "; ".join(dict.fromkeys(line for lines in said for line in lines)) or "the module said nothing"
+    if "Fix: " in message:
+        return {**answer, "failed": True}
+    fix = "install Python 3.9 or newer on the host and set ansible_python_interpreter to it"
+    return {"failed": True, "changed": False, "msg": f"the host could not be asked: {message}. Fix: {fix}"}
+
+
+def _result(plan: HostPlan, report: dict[str, Any]) -> dict[str, Any]:
     """The task's result. It does not fail where there are errors: Ansible would print all of the plan with them."""
     return {
         "changed": False,
         "plan": report,
         "gpus": plan.gpus,
-        "errors": [str(one) for one in errors(found)],
-        "warnings": [str(one) for one in found if one.severity == WARNING],
+        "errors": [str(one) for one in errors(plan.findings)],
+        "warnings": [str(one) for one in plan.findings if one.severity == WARNING],
     }

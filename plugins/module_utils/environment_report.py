@@ -5,6 +5,7 @@ Nothing of the environment is imported or run beyond its bare interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -18,6 +19,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.engines.option_tab
 from ansible_collections.deployer.sglang.plugins.module_utils.environment import inspect_prefix
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
+LARGEST_SOURCE = 4 * 2**20  # bytes
 LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}  # PEP 600
 _TAG = re.compile(r"(manylinux(?:1|2010|2014))_x86_64|manylinux_(\d+)_(\d+)_x86_64")
 
@@ -149,9 +151,12 @@ def _tag_lines(path: Path) -> list[str]:
 
 
 def _sources_below(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
+    """Texts of the files that match: regular ones of a size that sources have; what else is there is not opened."""
     found = {}
     for pattern in patterns:
         for path in sorted(glob.glob(os.path.join(glob.escape(str(folder)), pattern))):
-            with open(path, encoding="utf-8", errors="replace") as stream:
+            if not os.path.isfile(path) or os.path.getsize(path) > LARGEST_SOURCE:
+                continue
+            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
                 found[os.path.relpath(path, folder)] = stream.read()
     return found

@@ -18,11 +18,18 @@ _SCALARS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
 
 @dataclass(frozen=True)
 class Listener:
-    """Who listens on a TCP port: `who` for people, `service` when it is one of the deployment's own."""
+    """Who listens on a TCP port.
+
+    Attributes:
+        who: for people.
+        service: whose it is, when it is one of the deployment's own.
+        pids: the processes that hold the port, and what was started with them (their process groups).
+    """
 
     port: int
     who: str
     service: str = ""
+    pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ class HostFacts:
         nr_open: the most descriptors that the kernel lets any limit allow.
         ephemeral: first and last port that the kernel hands out by itself.
         models: folder names of models that are there -> digest of their files' names and sizes.
-        environments: of every environment by prefix; of those from a lock, whether they are built.
+        built: folder names of environments that are built from a lock.
+        incoming: bytes that broken transfers left, and the next one goes on from.
+        environments: of every environment by prefix.
         services: what is deployed, by service.
     """
 
@@ -75,6 +84,7 @@ class HostFacts:
     listeners: tuple[Listener, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     built: tuple[str, ...] = ()
+    incoming: int = 0
     environments: Mapping[str, EnvironmentReport] = field(default_factory=dict)
     services: Mapping[str, Running] = field(default_factory=dict)
 
@@ -103,16 +113,20 @@ class HostFacts:
             services = {name: {**one, "gpus": tuple(one["gpus"])} for name, one in value["services"].items()}
             fields = {
                 **value,
+                "incoming": value["incoming"],
                 "ephemeral": (int(low), int(high)),
                 "gpus": GpuFacts.from_dict(value["gpus"]),
-                "listeners": tuple(_checked(Listener, one) for one in value["listeners"]),
-                "models": dict(value["models"]),
-                "built": tuple(value["built"]),
+                "listeners": tuple(
+                    _checked(Listener, {**one, "pids": tuple(map(int, one.get("pids", ())))})
+                    for one in value["listeners"]
+                ),
+                "models": {str(name): str(digest) for name, digest in value["models"].items()},
+                "built": tuple(map(str, value["built"])),
                 "environments": {k: EnvironmentReport.from_dict(v) for k, v in value["environments"].items()},
                 "services": {name: _checked(Running, one) for name, one in services.items()},
             }
             return _checked(cls, fields)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DeployError(f"not the facts of a host: {error!r}", FIX) from None
 
 

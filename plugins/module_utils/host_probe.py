@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -64,6 +65,7 @@ def read_host(root: str, services: Sequence[str], environments: Sequence[Mapping
         listeners=tuple(_listeners(owners)),
         models=_models(store),
         built=_built(store),
+        incoming=_size(os.path.join(root, "incoming")),
         environments={one["name"]: report_prefix(one["name"], one["prefix"], one["engines"]) for one in environments},
         services={name: running for name, (running, _) in deployed.items()},
     )
@@ -93,13 +95,20 @@ def _deployed(store: Store, service: str) -> tuple[Running, frozenset[int]] | No
 
 
 def _listeners(owners: Mapping[int, str]) -> Iterable[Listener]:
+    groups: dict[int, list[int]] = {}
+    group_of = {}
+    for process in procfs.all_processes():
+        group_of[process.pid] = process.group
+        groups.setdefault(process.group, []).append(process.pid)
     for port, pids in sorted(procfs.listening_ports().items()):
         own = sorted({owners[pid] for pid in pids if pid in owners})
         strangers = sorted(pid for pid in pids if pid not in owners)
         if own:
             yield Listener(port, f"service {own[0]}", own[0])
         if strangers or not own:
-            yield Listener(port, "; ".join(map(procfs.describe, strangers)) or "a process of another user")
+            family = {pid for one in strangers for pid in groups.get(group_of.get(one, -1), [one])}
+            who = "; ".join(map(procfs.describe, strangers)) or "a process of another user"
+            yield Listener(port, who, pids=tuple(sorted(family - owners.keys())))
 
 
 def _owned(facts: GpuFacts, owners: Mapping[int, str]) -> GpuFacts:
@@ -128,6 +137,16 @@ def _models(store: Store) -> dict[str, str]:
 def _built(store: Store) -> tuple[str, ...]:
     folder = os.path.join(store.root, "artifacts", "environments")
     return tuple(name for name in _entries(folder) if os.path.exists(os.path.join(folder, name, "environment.json")))
+
+
+def _size(folder: str) -> int:
+    """Bytes of the files below a folder; 0 where there is none."""
+    found = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += os.lstat(os.path.join(parent, name)).st_size
+    return found
 
 
 def _entries(folder: str) -> list[str]:

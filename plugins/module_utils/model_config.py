@@ -21,6 +21,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model")
 HEADS = ("num_attention_heads", "n_head")
 KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
+VOCABULARY = ("vocab_size", "padded_vocab_size")
 EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
 VISION_HEADS = ("num_heads", "num_attention_heads")
 # In this order (SGLang's CONTEXT_LENGTH_KEYS).
@@ -42,6 +43,10 @@ KV_LESS = ("linear_attention", "mamba", "mamba2", "recurrent", "conv")
 
 FIX = "copy config.json again from the model's source"
 LARGEST = 2**40  # beyond any field of a real config
+
+
+class ShapeUnknown(DeployError):
+    """A config.json that leaves out, or calls by a name that is not known here, what a model's shape is made of."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ def parse_config(value: Any, path: str) -> ModelConfig:
         value: the parsed file.
         path: the file, for messages.
     Raises:
-        DeployError: a field is missing or is not what it must be; the message names file and field.
+        ShapeUnknown: a field is missing that says what the model's shape is.
+        DeployError: a field is not what it must be; the message names file and field.
     """
     if not isinstance(value, Mapping):
         raise DeployError(f"{path} is not a JSON object", FIX)
@@ -126,7 +132,7 @@ def parse_config(value: Any, path: str) -> ModelConfig:
         kv_heads=1 if text.flag("multi_query") else text.count(KV_HEADS, default=heads),
         head_dim=head_dim,
         value_head_dim=text.count(("v_head_dim",), default=head_dim) if latent is None else head_dim,
-        vocabulary=text.count(("vocab_size",), default=whole.count(("vocab_size",), default=1)),
+        vocabulary=text.count(VOCABULARY, default=whole.count(VOCABULARY, default=1)),
         positions=_positions(text),
         intermediate=text.count(("intermediate_size", "ffn_hidden_size", "n_inner"), default=0, least=0),
         experts=text.count(EXPERTS, default=0, least=0),
@@ -182,11 +188,14 @@ def _layer_kinds(architecture: str, text: _Fields, layers: int) -> Sequence[str]
 
 
 def _block(quantization: _Fields | None) -> int:
-    """Rows of a quantisation block (`weight_block_size: [128, 128]`); a shard of a weight must hold whole ones."""
-    size = quantization.value.get("weight_block_size") if quantization else None
-    if isinstance(size, list) and size and isinstance(size[0], int) and not isinstance(size[0], bool) and size[0] > 0:
-        return size[0]
-    return 0
+    """Rows of a quantisation block (`weight_block_size: [128, 128]`) or group (`group_size: 128`).
+
+    A shard of a weight must hold whole ones.
+    """
+    value = quantization.value if quantization else {}
+    block = value.get("weight_block_size")
+    size = block[0] if isinstance(block, list) and block else value.get("group_size")
+    return size if type(size) is int and 0 < size < LARGEST else 0
 
 
 class _Fields:
@@ -216,7 +225,9 @@ class _Fields:
                 raise DeployError(f"{self.path}: {self.prefix}{name} is {_short(value)}", FIX)
             return value
         if default is None:
-            raise DeployError(f"{self.path} has no {self.prefix}{names[0]}", FIX)
+            raise ShapeUnknown(
+                f"{self.path} has no {self.prefix}{names[0]}", "nothing: the engine knows its own models"
+            )
         return default
 
     def number(self, name: str, default: float) -> float:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.safetensors import
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WEIGHTS = (".safetensors", ".gguf", *PICKLES)
 INDEX, CONSOLIDATED = "model.safetensors.index.json", "consolidated.safetensors"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+COPY = "copy it again from the model's source"
+# One of these, by name or ending, is in the folder of every model that has a tokenizer; GGUF files bring their own.
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+TOKENIZER_ENDINGS = (".tiktoken", ".gguf", "tokenizer.model.v3")
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
 
 # Parts of the weights that tensor parallelism treats differently (see plan/memory.py).
@@ -31,6 +36,7 @@ EMBEDDING, HEAD = "embedding", "head"
 SHARDED, ATTENTION, KEY_VALUE, REPLICATED = "sharded", "attention", "key_value", "replicated"
 OUTSIDE, VISION, VISION_REPLICATED, DRAFT = "outside", "vision", "vision_replicated", "draft"
 
+_SERIES = re.compile(r"([^/]*)-(\d{3,5})-of-(\d{3,5})(\.(?:safetensors|bin))")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.([0-9]{1,9})\.")
 _VISION = re.compile(r"(?:^|\.)(?:visual|vision_tower|vision_model|vision_encoder|vpm|multi_modal_projector|mlp1)\.")
 _DRAFT = re.compile(r"(?:^|\.)(?:mtp|nextn|eagle)\.")
@@ -58,6 +64,7 @@ class ModelFacts:
         weight_bytes: size of the weight files, of whatever format.
         size: bytes of all files that belong to the model.
         pickles: weight files that can hold code, and that would be loaded: no safetensors are there.
+        tokenizer: whether the folder brings a tokenizer.
         chat_template: the checkpoint's own; '' where it has none.
         sampling: what generation_config.json says of sampling.
         problems: what is missing or damaged, each as (file, what, fix).
@@ -70,6 +77,7 @@ class ModelFacts:
     weight_bytes: int
     size: int
     pickles: tuple[str, ...] = ()
+    tokenizer: bool = True
     chat_template: str = ""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[tuple[str, str, str], ...] = ()
@@ -103,28 +111,14 @@ def read_model(folder: str, files: Mapping[str, str]) -> ModelFacts:
     """
     if "config.json" not in files:
         raise DeployError(f"{folder} has no config.json", missing_config_fix(files))
-    config = parse_config(read_json(files["config.json"]), os.path.join(folder, "config.json"))
-    problems: list[tuple[str, str, str]] = []
+    config = parse_config(_json(files["config.json"]), os.path.join(folder, "config.json"))
+    tensors, problems = read_weights(folder, files)
     parts: dict[str, Counter[str]] = {}
     parameters: Counter[str] = Counter()
-    loaded = _loaded(files)
-    for path, real in files.items():
-        try:
-            if path.endswith(".safetensors.index.json"):
-                for shard in missing_shards(path, files):
-                    missing = os.path.join(folder, os.path.dirname(path), shard)
-                    problems.append((missing, "is missing", "copy it from the model's source"))
-            elif path.endswith(".safetensors"):
-                tensors = read_header(real)
-                for name, tensor in tensors.items() if path in loaded else ():
-                    parts.setdefault(part_of(name, tensor, config.layers), Counter())[tensor.dtype] += tensor.size
-                    parameters[tensor.dtype] += tensor.parameters
-        except DeployError as error:
-            problems.append((os.path.join(folder, path), error.problem, error.fix))
+    for name, tensor in tensors.items():
+        parts.setdefault(part_of(name, tensor, config.layers), Counter())[tensor.dtype] += tensor.size
+        parameters[tensor.dtype] += tensor.parameters
     weights = [path for path in files if path.endswith(WEIGHTS)]
-    if not weights:
-        problems.append((folder, f"holds no weights (none of *{', *'.join(WEIGHTS)})", "copy the weights there"))
-    safe = any(path.endswith((".safetensors", ".gguf")) for path in weights)
     return ModelFacts(
         path=folder,
         config=config,
@@ -132,11 +126,48 @@ def read_model(folder: str, files: Mapping[str, str]) -> ModelFacts:
         parameters=dict(parameters),
         weight_bytes=sum(os.path.getsize(files[path]) for path in weights),
         size=sum(os.path.getsize(real) for real in files.values()),
-        pickles=() if safe else tuple(weights),
+        pickles=() if tensors else tuple(path for path in weights if path.endswith(PICKLES)),
+        tokenizer=any(path in TOKENIZERS or path.endswith(TOKENIZER_ENDINGS) for path in files),
         chat_template=_chat_template(files),
         sampling=_sampling(files),
         problems=tuple(problems),
     )
+
+
+def read_weights(folder: str, files: Mapping[str, str]) -> tuple[dict[str, Tensor], list[tuple[str, str, str]]]:
+    """The tensors that an engine would load, by name, and what is missing or damaged, each as (file, what, fix).
+
+    Pickles are not opened: of those only the index is read.
+
+    Args:
+        folder: the model's folder, for messages.
+        files: path below the folder -> path to read.
+    """
+    tensors: dict[str, Tensor] = {}
+    problems: list[tuple[str, str, str]] = []
+    weights = [path for path in files if path.endswith(WEIGHTS)]
+    if not weights:
+        problems.append((folder, f"holds no weights (none of *{', *'.join(WEIGHTS)})", "copy the weights there"))
+    elif all(path.endswith(".gguf") for path in weights):
+        problems.append(
+            (folder, "holds GGUF files alone, and engines get a folder", "give the safetensors of the model")
+        )
+    loaded = _loaded(files)
+    for index in (INDEX, PICKLE_INDEX):
+        if index not in files or (index == PICKLE_INDEX and loaded):
+            continue
+        try:
+            problems += [(os.path.join(folder, shard), "is missing", COPY) for shard in missing_shards(index, files)]
+        except DeployError as error:
+            problems.append((os.path.join(folder, index), error.problem, COPY))
+    for path in sorted(loaded & files.keys()):
+        try:
+            tensors.update(read_header(files[path]))
+        except DeployError as error:
+            problems.append((os.path.join(folder, path), error.problem, error.fix))
+    if INDEX not in files and PICKLE_INDEX not in files:
+        problems += [(os.path.join(folder, shard), "is missing", COPY) for shard in _missing_of_a_series(weights)]
+    return tensors, problems
 
 
 def _loaded(files: Mapping[str, str]) -> set[str]:
@@ -149,6 +180,18 @@ def _loaded(files: Mapping[str, str]) -> set[str]:
             return set(indexed_shards(files[INDEX]))
     top = {path for path in files if path.endswith(".safetensors") and os.path.dirname(path) == ""}
     return top - {CONSOLIDATED} or top
+
+
+def _missing_of_a_series(weights: Sequence[str]) -> list[str]:
+    """Of files that say how many they are (`model-00001-of-00004.safetensors`), those that are not there."""
+    matches = [match for path in weights if (match := _SERIES.fullmatch(path))]
+    series = {(match.group(1), match.group(3), match.group(4)) for match in matches}
+    return [
+        name
+        for prefix, total, ending in sorted(series)
+        for number in range(1, int(total) + 1)
+        if (name := f"{prefix}-{number:0{len(total)}}-of-{total}{ending}") not in weights
+    ]
 
 
 def missing_config_fix(files: Mapping[str, str]) -> str:
@@ -199,7 +242,7 @@ def _sampling(files: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _object(files: Mapping[str, str], name: str) -> Mapping[str, Any]:
-    value = read_json(files[name]) if name in files else None
+    value = _json(files[name]) if name in files else None
     return value if isinstance(value, Mapping) else {}
 
 
@@ -207,4 +250,11 @@ def _text(path: str) -> str:
     try:
         return read_text(path) or ""
     except UnicodeDecodeError:
-        raise DeployError(f"{path} is not UTF-8 text", "copy it again from the model's source") from None
+        raise DeployError(f"{path} is not UTF-8 text", COPY) from None
+
+
+def _json(path: str) -> Any:
+    try:
+        return read_json(path)
+    except DeployError as error:
+        raise DeployError(error.problem, COPY) from None

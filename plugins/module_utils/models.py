@@ -13,8 +13,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     identity,
     missing_files,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import WEIGHTS, missing_config_fix
-from ansible_collections.deployer.sglang.plugins.module_utils.safetensors import missing_shards, read_header
+from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import missing_config_fix, read_weights
 
 MANIFEST_FILE = "manifest.json"
 
@@ -26,26 +25,14 @@ def check_source(files: Mapping[str, str], folder: str) -> None:
         files: path below the folder -> path to read (`manifest.list_files`).
         folder: the folder, for the message.
     Raises:
-        DeployError: no config.json, no weights, a shard that the index names and nobody has, a truncated safetensors.
+        DeployError: no config.json, no weights, or a file of them that is missing or damaged; the detail has all.
     """
     if "config.json" not in files:
         raise DeployError(f"{folder} has no config.json", missing_config_fix(files))
-    if not any(path.endswith(WEIGHTS) for path in files):
-        raise DeployError(f"{folder} holds no weights (none of *{', *'.join(WEIGHTS)})", "copy the weights there")
-    for path, real in files.items():
-        if path.endswith(".index.json"):
-            _check_index(path, files, folder)
-        elif path.endswith(".safetensors"):
-            read_header(real)
-
-
-def _check_index(path: str, files: Mapping[str, str], folder: str) -> None:
-    missing = missing_shards(path, files)
-    if missing:
-        raise DeployError(
-            f"{os.path.join(folder, path)} names {len(missing)} files that are missing, the first is {missing[0]}",
-            "copy the missing weights there",
-        )
+    _, problems = read_weights(folder, files)
+    if problems:
+        lines = [f"{path} {problem.removeprefix(path).strip()}" for path, problem, _ in problems]
+        raise DeployError(lines[0], problems[0][2], "\n".join(lines[1:]))
 
 
 def missing_from_model(target: str, manifest: Manifest) -> Manifest:

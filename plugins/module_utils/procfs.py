@@ -126,12 +126,16 @@ def foreign_listeners(port: int, ours: Iterable[int]) -> str:
 
 
 def short_command(words: Sequence[str]) -> str:
-    """A command line for people: three words at most, up to the first `--option`, whose value may be secret."""
-    kept = []
-    for word in words[:3]:
-        if word.startswith("--"):
+    """A command line for people: three words at most, up to the first option but `-m`, whose value may be secret.
+
+    Control characters, which a process can put into its own title to reach a terminal, are replaced.
+    """
+    kept: list[str] = []
+    for word in " ".join(words).split()[:3]:  # a process that rewrote its title has all of it in one word
+        if word.startswith("-") and word != "-m":
             break
-        kept.append(word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD - 1]}…")
+        shown = "".join(char if char.isprintable() else "?" for char in word)
+        kept.append(shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…")
     return " ".join(kept)
 
 

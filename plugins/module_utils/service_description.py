@@ -30,7 +30,12 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 GPU_UUID = re.compile(r"(GPU|MIG)-[0-9A-Fa-f-]{8,}")
-SECRET = re.compile(r"api_?key|access_?key|private_?key|passw(or)?d|secret|token$", re.IGNORECASE)
+SECRET = re.compile(r"(api|access|private|admin)_?key|passw(or)?d|secret|token$", re.IGNORECASE)
+# Names of environment variables are less of a kind: OPENAI_KEY, DB_PASS, AUTH, HF_TOKEN_2.
+SECRET_VARIABLE = re.compile(
+    rf"{SECRET.pattern}|token_?\d+$|(^|_)(key|pass|passwd|pwd|auth|credentials?)(_|$)", re.IGNORECASE
+)
+CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # http://user:password@proxy
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 SERVICE_KEYS = (
@@ -85,7 +90,8 @@ class _Problems:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            self.add(where, f"is {value!r}", "write a mapping of key: value")
+            # Not the value: it may be a command line with a key in it.
+            self.add(where, f"is {type(value).__name__}, and no mapping", "write a mapping of key: value")
             return {}
         return value
 
@@ -160,7 +166,7 @@ def _parse_environments(problems: _Problems, raw: Any) -> dict[str, Environment]
             problems.text(f"{where}.prefix", prefix, FOLDER, "the absolute path of the prefix on the hosts")
         if lock and (not isinstance(lock, str) or CONTROL.search(lock)):
             problems.add(f"{where}.lock", f"is {lock!r}", "give the path of one folder")
-        found[str(name)] = Environment(str(name), lock, prefix)
+        found[str(name)] = Environment(str(name), lock, os.path.normpath(prefix) if isinstance(prefix, str) else prefix)
     return found
 
 
@@ -205,7 +211,7 @@ def _parse_service(
     return Service(
         name=name,
         port=port,
-        model=_parse_model(problems, f"{where}.model", value.get("model")),
+        model=_parse_model(problems, f"{where}.model", value.get("model"), engine),
         engine=engine,
         environment=environment,
         host=problems.text(f"{where}.host", value.get("host", Service.host), HOST, "an address, such as 0.0.0.0"),
@@ -223,7 +229,7 @@ def _parse_service(
     )
 
 
-def _parse_model(problems: _Problems, where: str, raw: Any) -> Model:
+def _parse_model(problems: _Problems, where: str, raw: Any, engine: str) -> Model:
     value = problems.mapping(where, raw)
     problems.keys(where, value, ("name", "source"))
     if value and not value.get("source"):
@@ -235,6 +241,8 @@ def _parse_model(problems: _Problems, where: str, raw: Any) -> Model:
     named = value.get("name") not in (None, "")
     # Without a name an engine serves the model as its path; of that, the folder's name is what still means something.
     name = value["name"] if named else os.path.basename(source.rstrip("/")) or "unnamed"
+    if engine == "sglang" and ":" in str(name):  # `name:adapter` asks for a LoRA adapter (its validation_hook.py)
+        problems.add(f"{where}.name", f"is {name!r}", "leave out the colon, which SGLang refuses in a served name")
     return Model(problems.text(f"{where}.name", name, MODEL_NAME, "letters, digits and ._/:- only"), source, named)
 
 
@@ -309,7 +317,7 @@ def _parse_variables(problems: _Problems, where: str, raw: Any, engine: str) -> 
             )
         elif not VARIABLE.fullmatch(str(key)):
             problems.add(f"{where}.{key}", "is no name of an environment variable", "use letters, digits and _")
-        elif SECRET.search(str(key)) and value:
+        elif (SECRET_VARIABLE.search(str(key)) and value) or CREDENTIALS.search(str(value)):
             problems.add(f"{where}.{key}", "would stand in a world-readable launch script", "remove it")
         elif not isinstance(value, (str, int, float)) or isinstance(value, bool) or CONTROL.search(str(value)):
             problems.add(f"{where}.{key}", f"is {value!r}", "quote it: an environment variable is one line of text")

@@ -23,6 +23,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
     wheel_identity,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import (
+    LARGEST_SOURCE,
     EnvironmentReport,
     cuda_runtime,
     needed_glibc,
@@ -93,7 +94,8 @@ def _sources(wheels: Sequence[Path], engine: str) -> Mapping[str, str]:
                 return {
                     name: archive.read(name).decode(errors="replace")
                     for name in archive.namelist()
-                    if any(fnmatch.fnmatch(name, pattern) for pattern in engine_named(engine).sources)
+                    if archive.getinfo(name).file_size <= LARGEST_SOURCE
+                    and any(fnmatch.fnmatch(name, pattern) for pattern in engine_named(engine).sources)
                 }
     return {}
 

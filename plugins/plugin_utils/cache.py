@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import (
+    canonical_json,
     exclusive_lock,
-    pretty_json,
     read_json,
     write_file,
 )
@@ -20,8 +21,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import (
 
 def cache_folder() -> Path:
     """Where the cache lies: `$XDG_CACHE_HOME/sglang-deployer`, by default below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "sglang-deployer"
+
+
+class CacheUnusable(DeployError):
+    """There is no place to keep anything."""
 
 
 @contextmanager
@@ -32,11 +37,19 @@ def cache_file(kind: str, name: str) -> Iterator[str]:
         kind: folder of the cache.
         name: what the value is of; any text.
     """
-    store = cache_folder() / kind
-    store.mkdir(parents=True, exist_ok=True)
-    path = str(store / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json")
-    with exclusive_lock(f"{path}.lock"):
+    path = cache_path(kind, name)
+    with contextlib.ExitStack() as stack:
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            stack.enter_context(exclusive_lock(f"{path}.lock"))
+        except OSError as error:  # a home that is not there, or is not ours
+            raise CacheUnusable(f"{path}: {error}", "set XDG_CACHE_HOME to a folder of this user") from None
         yield path
+
+
+def cache_path(kind: str, name: str) -> str:
+    """Where one value is kept."""
+    return str(cache_folder() / kind / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json")
 
 
 def cached(kind: str, name: str, state: str, compute: Callable[[], Any]) -> Any:
@@ -48,13 +61,22 @@ def cached(kind: str, name: str, state: str, compute: Callable[[], Any]) -> Any:
         state: changes whenever the value could; the value of another state is replaced.
         compute: gives the value, as JSON can hold it. What it raises is not kept.
     """
-    with cache_file(kind, name) as path:
-        try:
-            known = read_json(path)
-        except DeployError:
-            known = None  # damaged: compute it again
-        if isinstance(known, dict) and known.get("state") == state and "value" in known:
-            return known["value"]
-        value = compute()
-        write_file(path, pretty_json({"state": state, "value": value}), 0o600)
-        return value
+    try:
+        with cache_file(kind, name) as path:
+            known = read_cache(path)
+            if known.get("state") == state and "value" in known:
+                return known["value"]
+            value = compute()
+            write_file(path, canonical_json({"state": state, "value": value}), 0o600)
+            return value
+    except CacheUnusable:
+        return compute()
+
+
+def read_cache(path: str) -> dict[str, Any]:
+    """What is kept at `path`; empty where nothing is, or what is there is damaged."""
+    try:
+        known = read_json(path)
+    except (DeployError, OSError):
+        known = None
+    return known if isinstance(known, dict) else {}

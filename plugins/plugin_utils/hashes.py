@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     Manifest,
     build_manifest,
     identity,
     list_files,
 )
-from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file
+from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file, cache_path, read_cache
 
 KIND = "hashes"
 
@@ -26,7 +26,7 @@ def cached_manifest(folder: str, exclude: Iterable[str]) -> Manifest:
         DeployError: as `build_manifest`.
     """
     with cache_file(KIND, os.path.realpath(folder)) as path:
-        known = read_json(path) or {}
+        known = read_cache(path)
         hashed = {}
         manifest = build_manifest(folder, exclude, known, hashed.__setitem__)
         if hashed:
@@ -41,8 +41,8 @@ def known_manifest(folder: str, exclude: Iterable[str]) -> Manifest | None:
         DeployError: as `list_files`.
     """
     exclude = tuple(exclude)
-    with cache_file(KIND, os.path.realpath(folder)) as path:
-        known = read_json(path) or {}
+    # Not under the lock, which another run holds for as long as it hashes: the file is replaced in one step.
+    known = read_cache(cache_path(KIND, os.path.realpath(folder)))
     if all(identity(real) in known for real in list_files(folder, exclude).values()):
         return build_manifest(folder, exclude, known)
     return None

@@ -29,4 +29,7 @@ def model_folder(folder: str) -> ModelFacts:
         value = cached("models", os.path.realpath(folder), state, lambda: read_model(folder, files).as_dict())
     except OSError as error:
         raise DeployError(str(error), "make it readable for the user who runs Ansible") from None
-    return ModelFacts.from_dict(value)
+    try:
+        return ModelFacts.from_dict(value)
+    except (KeyError, TypeError, ValueError):  # a damaged cache
+        return read_model(folder, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
@@ -30,6 +31,7 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.model_folders impo
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import release_templates, rendered
 from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
 
+HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 UNKNOWN_DIGEST = "…"  # stands in paths for the digest of weights that were not hashed yet
 
 Models = Mapping[str, "ModelFacts | DeployError"]
@@ -52,7 +54,7 @@ def environment_reports(
         inventory: folder that relative paths are taken from.
     """
     return {
-        one.name: host.environments.get(one.name, EnvironmentReport(one.name))
+        one.name: host.environments.get(one.name, EnvironmentReport(one.name, one.prefix))
         if one.prefix
         else report_bundle(one.name, controller_path(str(one.lock), inventory), root, engines_of(one.name, services))
         for one in environments
@@ -66,13 +68,17 @@ def read_models(sources: Mapping[str, str]) -> Models:
         sources: source as described -> path on this controller.
     """
 
-    def read(path: str) -> ModelFacts | DeployError:
+    def read(source: str, path: str) -> ModelFacts | DeployError:
         try:
             return model_folder(path)
         except DeployError as error:
+            if HUB_NAME.fullmatch(source) and not os.path.exists(path):
+                return DeployError(
+                    f"{source} is no folder here", "download the model and give its folder: hubs are not asked"
+                )
             return error
 
-    return {source: read(path) for source, path in sources.items()}
+    return {source: read(source, path) for source, path in sources.items()}
 
 
 def bytes_to_bring(
@@ -86,7 +92,7 @@ def bytes_to_bring(
         if isinstance(model, ModelFacts):
             files = [(name, os.path.getsize(real)) for name, real in list_files(path).items()]
             needed += 0 if listing_digest(files) in there else model.size
-    return needed
+    return max(0, needed - host.incoming)
 
 
 def launches(
@@ -106,7 +112,8 @@ def launches(
         model = Artifact(name, digest, store.model(name, digest or UNKNOWN_DIGEST))
         environment = Artifact(report.name, report.digest, report.path)
         release = plan_release(service, environment, model, placement)
-        identifier = rendered(release, launch_template, unit_template)["id"] if digest else ""
+        known = digest and report.digest
+        identifier = rendered(release, launch_template, unit_template)["id"] if known else ""
         found[service.name, one.role] = Launch(identifier, release.argv, release.variables)
     return found
 

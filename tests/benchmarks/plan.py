@@ -45,7 +45,7 @@ def planned(text: str) -> str:
     host = HostFacts.from_dict(json.loads(text))
     around = Surroundings(host, host.environments, {MODEL: model()})
     plan = plan_host(described(SERVICE), around, ROOT, "systemd", 0, {})
-    return json.dumps(plan_report(plan, host, {}, plan.findings))
+    return json.dumps(plan_report(plan, host, {}))
 
 
 def main() -> int:

@@ -65,7 +65,7 @@ def publish(folder: Path, name: str) -> Path:
 
     Args:
         folder: becomes the model folder: config.json, tokenizer_config.json, generation_config.json where published,
-            the index and the shards. There is no tokenizer.
+            the index and the shards. The tokenizer is an empty stub.
         name: one of `NAMES`.
     Returns:
         `folder`.
@@ -81,6 +81,7 @@ def publish(folder: Path, name: str) -> Path:
         "weight_map": dict(sorted((tensor, file) for file, shard in files.items() for tensor in shard)),
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}\n", encoding="utf-8")
     return folder
 
 

@@ -52,9 +52,10 @@ def command(endpoint: Endpoint, options: Mapping[str, Any]) -> list[str]:
     ]
     for name, value in ENGINE.canonical(options).items():
         flag = "--" + name.replace("_", "-")
-        if value is True:
+        # Templated values reach us as text before ansible-core 2.19.
+        if str(value).lower() == "true":
             words.append(flag)
-        elif value is not False:
+        elif str(value).lower() != "false":
             words += [flag, *option_values(value)]
     return words
 
@@ -73,6 +74,9 @@ ENGINE = Engine(
         "served_model_name": "model.name",
         "host": "host",
         "port": "port",
+        # The process sees its own GPUs alone, counted from 0.
+        "base_gpu_id": "gpus",
+        "gpu_id_step": "gpus",
     },
     command=command,
     variables=variables,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
@@ -55,14 +55,30 @@ def _launch(where: str, service: Service) -> Iterator[Finding]:
             )
     for gpu in dict.fromkeys(gpu for gpu in service.gpus if service.gpus.count(gpu) > 1):
         yield finding("gpu-repeated", f"{where}.gpus", f"GPU {gpu} is listed twice", "list each GPU once")
-    parallelism = parallelism_of(service.engine, engine.canonical(service.options))
+    options = engine.canonical(service.options)
+    parallelism = parallelism_of(service.engine, options)
+    if parallelism.impossible:
+        fix = "correct tensor_parallel_size, or the size that does not divide it"
+        yield finding("parallelism-impossible", f"{where}.options", parallelism.impossible, fix)
     count = service.auto_gpus or len(set(service.gpus))
-    if service.engine == "sglang" and count and parallelism.nodes == 1 and count != parallelism.gpus:
+    # Without GPUs none is visible to the process; the engines' other devices are asked for by name.
+    needs = count or options.get("device", "cuda") == "cuda"
+    if service.engine == "sglang" and needs and count != parallelism.gpus:
+        said = f"{count} GPU{'s' if count != 1 else ''} {'are' if count != 1 else 'is'} given"
         yield finding(
             "gpu-count",
             f"{where}.gpus",
-            f"{count} GPU{'s are' if count > 1 else ' is'} given and the parallelism needs {parallelism.gpus}",
-            f"give {parallelism.gpus}, or set options.tensor_parallel_size to {count}",
+            f"{said} and the parallelism needs {parallelism.gpus}",
+            f"give {parallelism.gpus}, or set options.tensor_parallel_size to {count}"
+            if count
+            else "give some, or set options.device: cpu",
+        )
+    for option, reason in _gateless(service.engine, options):
+        yield finding(
+            "gate-impossible",
+            f"{where}.options.{option}",
+            f"{reason}: the gate, which asks for a chat over plain HTTP, would never pass",
+            "serve it by other means: this deployment switches chat services on one host each",
         )
     for name in service.exposed:
         yield finding(
@@ -71,6 +87,21 @@ def _launch(where: str, service: Service) -> Iterator[Finding]:
             "would stand in the process's argv, where every user of the host can read it",
             "remove it and put the key check in front of the service",
         )
+
+
+def _gateless(engine: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Options with which the engine starts well and yet answers no chat of its own."""
+    if engine != "sglang":
+        return
+    if options.get("is_embedding") is True:
+        yield "is_embedding", "an embedding model does not chat"
+    if options.get("disaggregation_mode", "null") in ("prefill", "decode"):
+        yield "disaggregation_mode", "one half of a disaggregated service does not answer without its router"
+    if (whole_number(options.get("nnodes")) or 1) > 1:
+        yield "nnodes", "a service over several hosts waits for all of them, and hosts are switched one after another"
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        if options.get(name):
+            yield name, "the engine then speaks TLS"
 
 
 def _exposure(where: str, service: Service, supervisor: str) -> Iterator[Finding]:

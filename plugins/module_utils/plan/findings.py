@@ -16,6 +16,8 @@ CATALOGUE: dict[str, str] = {
     "parallelism-repeated": WARNING,
     "gpu-repeated": ERROR,
     "gpu-count": ERROR,
+    "parallelism-impossible": ERROR,
+    "gate-impossible": ERROR,
     "api-key-in-argv": ERROR,
     "open-without-key": WARNING,
     "port-privileged": ERROR,
@@ -26,11 +28,15 @@ CATALOGUE: dict[str, str] = {
     "option-unknown": ERROR,
     "option-value": ERROR,
     "option-deprecated": WARNING,
+    "memory-fraction-high": WARNING,
     "options-unread": INFO,
     # the model
     "model-unreadable": ERROR,
+    "model-shape-unknown": INFO,
     "weights-incomplete": ERROR,
     "weights-pickle": WARNING,
+    "tokenizer-missing": ERROR,
+    "chat-template-missing": ERROR,
     "heads-not-divisible": ERROR,
     "kv-heads-not-divisible": ERROR,
     "vocabulary-not-divisible": ERROR,
@@ -77,6 +83,7 @@ CATALOGUE: dict[str, str] = {
     "served-name-lost": ERROR,
     "served-name-differs": ERROR,
     "predecessor-overlap": INFO,
+    "predecessor-by-hand": WARNING,
     "chat-template-differs": WARNING,
     "sampling-differs": WARNING,
 }
@@ -113,7 +120,8 @@ def finding(identifier: str, subject: str, message: str, fix: str, severity: str
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split()).rstrip(". ")
+    """One line without control characters, which a process or a file can put into its own name."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())).rstrip(". ")
 
 
 def judged(findings: Iterable[Finding], *policies: Mapping[str, str]) -> tuple[Finding, ...]:

@@ -25,7 +25,9 @@ def free_for(gpu: Gpu, services: Sequence[str]) -> int:
 
 def gpu_named(name: str, gpus: Sequence[Gpu]) -> Gpu | None:
     """The GPU of an index or a UUID; None where there is none."""
-    return next((gpu for gpu in gpus if name in (str(gpu.index), gpu.uuid)), None)
+    found = next((gpu for gpu in gpus if name in (str(gpu.index), gpu.uuid)), None)
+    alike = [gpu for gpu in gpus if name.startswith("GPU-") and gpu.uuid.startswith(name)]
+    return found or (alike[0] if len(alike) == 1 else None)  # CUDA takes the beginning of a UUID as well
 
 
 def choose_gpus(
@@ -42,10 +44,9 @@ def choose_gpus(
     Returns:
         Their indices, in order; empty when there are not enough.
     """
+    if kept and len(kept) == count and all(gpu_named(name, facts.gpus) for name in kept):
+        return tuple(kept)  # whatever is wrong with them is found, and not evaded by a move
     free = [gpu for gpu in facts.gpus if _is_free(gpu, service, taken)]
-    present = [gpu for name in kept if (gpu := gpu_named(name, free)) is not None]
-    if kept and len(present) == len(kept) == count:
-        return tuple(kept)
     groups = itertools.islice(itertools.combinations(free, count), 20_000)  # of 16 GPUs there are 12,870 groups of 8
     best = min(groups, key=lambda group: _rank(group, facts.links, service), default=())
     return tuple(str(gpu.index) for gpu in best)
@@ -57,12 +58,17 @@ def _is_free(gpu: Gpu, service: str, taken: Sequence[str]) -> bool:
 
 
 def _rank(group: Sequence[Gpu], links: Mapping[str, str], service: str) -> tuple[object, ...]:
-    """Lower is better: one product, equally free, the weakest link, all links, most memory, lowest indices."""
+    """Lower is better: one product, equally free, not in use, the weakest link, all links, most memory, lowest indices.
+
+    A GPU in use may have no process to show: nvidia-smi in a container does not see those of others.
+    """
+    used = max(1 - free_for(gpu, (service,)) / max(1, gpu.memory_total) for gpu in group)
     free = [free_for(gpu, (service,)) // CHOICE_STEP for gpu in group]
     weights = [_weight(link) for link in _links_of(group, links)]
     return (
         len({gpu.product for gpu in group}),
         min(free) < EVEN * max(free),
+        used > 1 - EVEN,
         max(weights, default=0),
         sum(weights),
         -min(free),
@@ -82,7 +88,9 @@ def _weight(link: str) -> int:
     return 100 + (LINKS.index(link) if link in LINKS else len(LINKS))
 
 
-def gpu_findings(where: str, names: Sequence[str], facts: GpuFacts, own: Sequence[str]) -> Iterator[Finding]:
+def gpu_findings(
+    where: str, names: Sequence[str], facts: GpuFacts, own: Sequence[str], later: bool = False
+) -> Iterator[Finding]:
     """What is wrong with the GPUs of a service.
 
     Args:
@@ -90,6 +98,7 @@ def gpu_findings(where: str, names: Sequence[str], facts: GpuFacts, own: Sequenc
         names: indices and UUIDs that it is to use.
         facts: of the host.
         own: services whose processes have ended when it starts.
+        later: for what a rollback would start: who uses its GPUs now says nothing of then.
     """
     if names and not facts.gpus:
         return  # the host's checks say why (gpu-driver)
@@ -108,20 +117,26 @@ def gpu_findings(where: str, names: Sequence[str], facts: GpuFacts, own: Sequenc
             yield finding("gpu-repeated", f"GPU {name}", message, "list each GPU once")
         else:
             group.append(gpu)
-            yield from _one_gpu(gpu, own)
-    if len(group) > 1:
+            yield from _one_gpu(gpu)
+            yield from () if later else _users(gpu, own)
+    if len(group) > 1 and not later:
         yield from _one_group(where, group, facts.links, own)
 
 
-def gpu_trouble(gpu: Gpu) -> Finding | None:
+def gpu_named_by(gpu: Gpu, names: Sequence[str]) -> bool:
+    """Whether one of these indices and UUIDs means this GPU."""
+    return any(gpu_named(name, (gpu,)) is not None for name in names)
+
+
+def gpu_trouble(gpu: Gpu, severity: str = "") -> Finding | None:
     """What is wrong with the device itself; None when it is well."""
     if not gpu.trouble:
         return None
     fix = "drain it, reset it (nvidia-smi -r) or have it replaced"
-    return finding("gpu-trouble", f"GPU {gpu.index}", "; ".join(gpu.trouble), fix)
+    return finding("gpu-trouble", f"GPU {gpu.index}", "; ".join(gpu.trouble), fix, severity)
 
 
-def _one_gpu(gpu: Gpu, own: Sequence[str]) -> Iterator[Finding]:
+def _one_gpu(gpu: Gpu) -> Iterator[Finding]:
     subject = f"GPU {gpu.index}"
     if gpu.mig:
         parts = f"it is split into {gpu.mig_devices} parts" if gpu.mig_devices else "it has no parts yet"
@@ -131,9 +146,9 @@ def _one_gpu(gpu: Gpu, own: Sequence[str]) -> Iterator[Finding]:
             f"is in MIG mode: {parts}",
             f"nvidia-smi -i {gpu.index} -mig 0, and reset it; or name one part of it by its MIG-… UUID",
         )
-    trouble = gpu_trouble(gpu)
-    if trouble is not None:
-        yield trouble
+
+
+def _users(gpu: Gpu, own: Sequence[str]) -> Iterator[Finding]:
     for process in gpu.processes:
         if process.service not in own:
             who = f"service {process.service}" if process.service else process.user or "somebody"
@@ -141,7 +156,7 @@ def _one_gpu(gpu: Gpu, own: Sequence[str]) -> Iterator[Finding]:
             memory = f", {process.memory / GIB:.1f} GiB" if process.memory else ""
             yield finding(
                 "gpu-busy",
-                subject,
+                f"GPU {gpu.index}",
                 f"is used by pid {process.pid} of {who}{command}{memory}",
                 "end that process just before the rollout, or choose another GPU",
             )

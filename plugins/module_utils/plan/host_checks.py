@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import UNLIMITED, HostFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, Finding, finding
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import gpu_trouble
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import (
+    WARNING,
+    Finding,
+    finding,
+    judged,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import gpu_named_by, gpu_trouble
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.ports import held_by
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
 
@@ -23,11 +29,19 @@ DRIVERS = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580,)}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `doctor`: what was looked at, what was seen, and the finding where that is not well."""
+    """One line of `doctor`: what was looked at, what was seen, and the finding where that is not well.
+
+    `service` is the one that it is about; '' where it is about the host.
+    """
 
     name: str
     detail: str
     finding: Finding | None = None
+    service: str = ""
+
+    def judged(self, *policies: Mapping[str, str]) -> Check:
+        """The same check with the severity that the inventory gives its finding."""
+        return self if self.finding is None else replace(self, finding=judged([self.finding], *policies)[0])
 
 
 def check_host(
@@ -61,7 +75,7 @@ def check_host(
     if gpus:
         checks += [_locked_memory(host, supervisor), _shared_memory(host, gpus)]
     if gpus or host.gpus.gpus:
-        checks += _gpus(host, gpus)
+        checks += _gpus(host, gpus, services)
     checks += [_port(host, service) for service in services]
     for environment in environments:
         checks += _environment(host, environment, gpus)
@@ -76,7 +90,7 @@ def failed(checks: Sequence[Check]) -> Iterator[Finding]:
 def version_of(text: str) -> tuple[int, ...]:
     """`580.159.04` as numbers; empty where it is no version."""
     parts = text.split(".")
-    return tuple(map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else ()
+    return tuple(map(int, parts)) if all(re.fullmatch("[0-9]{1,9}", part) for part in parts) else ()
 
 
 def _check(name: str, detail: str, ok: bool, identifier: str, subject: str, message: str, fix: str) -> Check:
@@ -162,7 +176,7 @@ def _shared_memory(host: HostFacts, gpus: int) -> Check:
     return _check("shared memory", seen, host.shm >= needed, "host-shm", "/dev/shm", message, fix)
 
 
-def _gpus(host: HostFacts, wanted: int) -> list[Check]:
+def _gpus(host: HostFacts, wanted: int, services: Sequence[Service]) -> list[Check]:
     facts = host.gpus
     seen = f"driver {facts.driver or '?'}, CUDA up to {facts.cuda or '?'}"
     if facts.problem:
@@ -176,8 +190,9 @@ def _gpus(host: HostFacts, wanted: int) -> list[Check]:
         users = ", ".join(process.service or process.user or "somebody" for process in gpu.processes)
         memory = f"{gpu.memory_free / GIB:.1f} of {gpu.memory_total / GIB:.1f} GiB free"
         detail = f"{gpu.product}, {memory}" + (f", used by {users}" if users else "")
-        trouble = gpu_trouble(gpu)
-        checks.append(Check(f"GPU {gpu.index}", "; ".join((detail, *gpu.trouble)), trouble))
+        user = next((one.name for one in services if gpu_named_by(gpu, one.gpus)), "")
+        trouble = gpu_trouble(gpu, "" if user else WARNING)
+        checks.append(Check(f"GPU {gpu.index}", "; ".join((detail, *gpu.trouble)), trouble, user))
     return checks
 
 
@@ -185,9 +200,10 @@ def _port(host: HostFacts, service: Service) -> Check:
     holders = "; ".join(held_by(service.port, service.name, host))
     own = any(one.port == service.port for one in host.listeners)
     seen = f"held by {holders}" if holders else f"held by {service.name} itself" if own else "free"
-    fix = "end that process, or take another port: for the service"
+    fix = "end that process, or give the service another port"
     subject = f"port {service.port}"
-    return _check(subject, seen, not holders, "port-taken", subject, f"is held by {holders}", fix)
+    check = _check(subject, seen, not holders, "port-taken", subject, f"is held by {holders}", fix)
+    return replace(check, service=service.name)
 
 
 def _environment(host: HostFacts, environment: EnvironmentReport, gpus: int) -> list[Check]:

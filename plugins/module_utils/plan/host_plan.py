@@ -17,6 +17,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import Check, check_host, failed
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import (
+    as_if_ended,
+    by_hand_finding,
+    started_by_hand,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import (
     ServicePlan,
     Surroundings,
@@ -64,12 +69,17 @@ def plan_host(
         needed: bytes that have to be free there before anything is staged.
         policy: finding id -> severity, for what the services do not judge themselves.
     """
+    around, by_hand = _without_what_was_started_by_hand(services, around)
     resolved, unavailable = resolve_gpus(services, around)
     around = dataclasses.replace(around, others=resolved)
     plans = []
     found: list[Finding] = []
     for service in resolved:
-        own = [*unavailable.get(service.name, ()), *description_findings(service, supervisor)]
+        own = [
+            *by_hand.get(service.name, ()),
+            *unavailable.get(service.name, ()),
+            *description_findings(service, supervisor),
+        ]
         own += _shared(service, resolved, around.host.gpus)
         for role, one in with_predecessors([service]):
             plan, more = plan_service(one, role, around)
@@ -78,7 +88,9 @@ def plan_host(
         found += judged(own, service.findings, policy)
     used = [around.environments[name] for name in environments_used(resolved) if name in around.environments]
     checks = check_host(around.host, root, supervisor, needed, resolved, used) if around.reachable else []
-    found += judged(failed(checks), policy)
+    policies = {service.name: service.findings for service in resolved}
+    checks = [check.judged(policies.get(check.service, {}), policy) for check in checks]
+    found += failed(checks)
     return HostPlan(
         services=tuple(plans),
         checks=tuple(checks),
@@ -90,19 +102,34 @@ def plan_host(
     )
 
 
+def _without_what_was_started_by_hand(
+    services: Sequence[Service], around: Surroundings
+) -> tuple[Surroundings, dict[str, tuple[Finding, ...]]]:
+    """The host as the services will find it: predecessors that were started by hand are ended by then."""
+    host = around.host
+    found: dict[str, tuple[Finding, ...]] = {}
+    for service in services:
+        listener = started_by_hand(service, host)
+        if listener is not None:
+            host = as_if_ended(host, service.name, listener)
+            found[service.name] = (by_hand_finding(f"inference_services[{service.name}]", listener),)
+    return dataclasses.replace(around, host=host), found
+
+
 def resolve_gpus(
     services: Sequence[Service], around: Surroundings
 ) -> tuple[list[Service], dict[str, tuple[Finding, ...]]]:
     """The services with the GPUs that `gpus: auto` comes to, and by service what stood in the way."""
+    kept = {one.name: around.host.services[one.name].gpus for one in services if one.name in around.host.services}
     taken = [gpu for service in services for gpu in service.gpus]
+    taken += [gpu for service in services if service.auto_gpus for gpu in kept.get(service.name, ())]
     resolved: list[Service] = []
     found: dict[str, tuple[Finding, ...]] = {}
     facts = around.host.gpus
     for service in services:
         chosen = service.gpus
         if service.auto_gpus:
-            running = around.host.services.get(service.name)
-            chosen = choose_gpus(service.auto_gpus, facts, service.name, taken, running.gpus if running else ())
+            chosen = choose_gpus(service.auto_gpus, facts, service.name, taken, kept.get(service.name, ()))
             taken += chosen
         before = service.predecessor
         if before is not None and before.auto_gpus:  # it gets the first of its service's GPUs, where they suffice

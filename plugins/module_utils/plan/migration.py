@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Running
+from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
+from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts, Listener, Running
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, finding
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import gpu_named
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
 
 # LLaMA-Factory's GeneratingArguments (hparams/generating_args.py, 0.9.5) against what SGLang takes where neither the
@@ -19,6 +22,7 @@ LLAMAFACTORY = {
     "repetition_penalty": 1.0,
     "max_new_tokens": 1024,
 }
+KEPT_BY_THE_MODEL = "temperature, top_p, top_k and repetition_penalty from generation_config.json"
 SGLANG = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -44,15 +48,7 @@ def migration_findings(
         return
     template = str(before.options.get("template", "default"))
     prompt = str(before.options.get("default_system") or templates.get(template, ""))
-    own = "chat_template" in service.options
-    if not own and not model.chat_template:
-        yield finding(
-            "chat-template-differs",
-            f"{where}.options.chat_template",
-            f"the model brings no chat template, and LLaMA-Factory used its own, {template!r}",
-            "export the model with its template (llamafactory-cli export), or give one in options.chat_template",
-        )
-    elif not own and prompt and prompt not in model.chat_template:
+    if "chat_template" not in service.options and model.chat_template and prompt not in model.chat_template:
         yield finding(
             "chat-template-differs",
             f"{where}.predecessor.options.template",
@@ -60,13 +56,14 @@ def migration_findings(
             "and the model's own chat template does not",
             "let clients send it, or give a template with it in options.chat_template; compare usage.prompt_tokens",
         )
+    openai = service.options.get("sampling_defaults") == "openai"
     differing = _differing(before.options, service.options, model)
     if differing:
         yield finding(
             "sampling-differs",
             f"{where}.predecessor",
             "a request that sets none is sampled otherwise than before: " + ", ".join(differing),
-            "let clients set them, or put them into the model's generation_config.json",
+            f"let clients set them; {'sampling_defaults: model' if openai else 'SGLang'} takes {KEPT_BY_THE_MODEL}",
         )
 
 
@@ -100,6 +97,44 @@ def running_findings(where: str, service: Service, running: Running | None) -> I
             f"{service.model.name!r} is not what release {running.release} serves, {running.served_name!r}",
             f"set model.name: {running.served_name}, or tell your clients and accept this",
         )
+
+
+def started_by_hand(service: Service, host: HostFacts) -> Listener | None:
+    """The predecessor where somebody started it by hand: on its port, and computing on one of its GPUs.
+
+    Args:
+        service: with its predecessor.
+        host: the host's facts.
+    """
+    before = service.predecessor
+    if before is None or service.name in host.services:
+        return None
+    gpus = [gpu for name in before.gpus if (gpu := gpu_named(name, host.gpus.gpus)) is not None]
+    computing = {process.pid for gpu in gpus for process in gpu.processes if not process.service}
+    holders = (one for one in host.listeners if one.port == before.port and not one.service)
+    return next((one for one in holders if computing & set(one.pids)), None)
+
+
+def as_if_ended(host: HostFacts, service: str, listener: Listener) -> HostFacts:
+    """The host as it is for a service once what listens there has ended: its port and memory are the service's."""
+
+    def owned(gpu: Gpu) -> Gpu:
+        processes = (replace(one, service=service) if one.pid in listener.pids else one for one in gpu.processes)
+        return replace(gpu, processes=tuple(processes))
+
+    listeners = tuple(replace(one, service=service) if one is listener else one for one in host.listeners)
+    return replace(host, listeners=listeners, gpus=replace(host.gpus, gpus=tuple(map(owned, host.gpus.gpus))))
+
+
+def by_hand_finding(where: str, listener: Listener) -> Finding:
+    """A predecessor that the deployment did not start and will not end."""
+    return finding(
+        "predecessor-by-hand",
+        f"{where}.predecessor",
+        f"{listener.who} was started by hand and answers on port {listener.port}: the plan counts it as ended, and "
+        "the cut-over is refused while it runs",
+        "stage while it answers (deploy.yml --skip-tags cutover), end it just before the rollout",
+    )
 
 
 def _short(text: str) -> str:

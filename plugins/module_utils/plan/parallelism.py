@@ -19,7 +19,9 @@ class Parallelism:
         pipeline: stages that share the layers out.
         data: replicas of the whole.
         attention_data: groups inside the tensor-parallel group that each do attention by themselves (DP attention).
+        context: groups inside the tensor-parallel group that share long prompts out.
         expert: groups that share the experts out, inside the tensor-parallel group.
+        dense: GPUs that share the dense feed-forward layers of a mixture of experts.
         nodes: hosts that the whole spans.
     """
 
@@ -27,7 +29,9 @@ class Parallelism:
     pipeline: int = 1
     data: int = 1
     attention_data: int = 1
+    context: int = 1
     expert: int = 1
+    dense: int = 0
     nodes: int = 1
 
     @property
@@ -38,7 +42,19 @@ class Parallelism:
     @property
     def attention(self) -> int:
         """GPUs that share the attention heads."""
-        return max(1, self.tensor // self.attention_data)
+        return max(1, self.tensor // (self.attention_data * self.context))
+
+    @property
+    def impossible(self) -> str:
+        """Why the degrees do not go together, '' where they do (SGLang's parallel_hook.py, as assertions)."""
+        if self.tensor % (self.attention_data * self.context):
+            groups = self.attention_data * self.context
+            return f"tensor parallelism {self.tensor} is no multiple of {groups} attention groups"
+        if self.expert > self.tensor or self.tensor % self.expert:
+            return f"tensor parallelism {self.tensor} is no multiple of expert parallelism {self.expert}"
+        if self.tensor * self.pipeline % self.nodes:
+            return f"{self.tensor * self.pipeline} GPUs cannot be spread over {self.nodes} nodes"
+        return ""
 
 
 def parallelism_of(engine: str, options: Mapping[str, Any]) -> Parallelism:
@@ -56,12 +72,19 @@ def parallelism_of(engine: str, options: Mapping[str, Any]) -> Parallelism:
     attention_data = _degree(options, "attention_data_parallel_size")
     if options.get("enable_dp_attention") is True and attention_data == 1:
         data, attention_data = 1, data
+    tensor = _degree(options, "tensor_parallel_size")
+    # These backends spread the experts over the whole group, whatever is asked for (`_a2a_ep_size` in 0.5.23's
+    # arg_groups/overrides.py, `enable_ep_moe` in 0.4.9's server_args.py).
+    spread = str(options.get("moe_a2a_backend", "none")) not in ("none", "None")
+    spread = spread or any(options.get(name) is True for name in ("enable_ep_moe", "enable_deepep_moe"))
     return Parallelism(
-        tensor=_degree(options, "tensor_parallel_size"),
+        tensor=tensor,
         pipeline=_degree(options, "pipeline_parallel_size"),
         data=data,
         attention_data=attention_data,
-        expert=_degree(options, "expert_parallel_size"),
+        context=_degree(options, "attention_context_parallel_size"),
+        expert=tensor if spread else _degree(options, "expert_parallel_size"),
+        dense=_degree(options, "moe_dense_tp_size") if options.get("moe_dense_tp_size") is not None else 0,
         nodes=_degree(options, "nnodes"),
     )
 

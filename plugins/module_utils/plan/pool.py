@@ -44,6 +44,7 @@ CAPTURED_MULTIMODAL = (
     "Qwen3_5MoeForConditionalGeneration",
     "Qwen4ExpForConditionalGeneration",
 )
+VISION_CACHE = 100 * MIB  # of image embeddings (SGLANG_VLM_CACHE_SIZE_MB, `mm_runtime_reservation_gb` of 0.5.23)
 # SGLang's human_readable_int (utils/common.py): decimal and binary multiples.
 SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 LARGEST = 2**40  # beyond any number of tokens or requests; sums of such stay exact
@@ -110,7 +111,8 @@ def size_pool(
     fraction = _fraction(options.get("mem_fraction_static")) or default_fraction(
         total, config, parallelism, options, version
     )
-    kv = int((available - overhead) * fraction) - weights
+    reserved = VISION_CACHE if config.vision and not version.startswith("0.4.") else 0
+    kv = int((available - overhead) * fraction) - weights - reserved
     window_tokens = _fraction(options.get("swa_full_tokens_ratio")) or WINDOW_TOKENS
     fits = max(0, int(kv / max(1.0, cost.per_token(window_tokens))))
     wanted = whole_number(options.get("max_total_tokens"))
@@ -244,9 +246,14 @@ def whole_number(value: Any) -> int | None:
     return max(-LARGEST, min(LARGEST, value))
 
 
+def is_fraction(value: Any) -> bool:
+    """Whether `value` can be a `mem_fraction_static`."""
+    return _fraction(value) is not None
+
+
 def _fraction(value: Any) -> float | None:
     try:
         number = float(value)
     except (OverflowError, TypeError, ValueError):
         return None
-    return number if 0 < number <= 1 else None
+    return number if 0 < number < 1 else None

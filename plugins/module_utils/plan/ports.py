@@ -88,7 +88,7 @@ def port_findings(
                 "port-derived-taken",
                 f"port {port}",
                 f"is used by the engine for {use}, and {holder}",
-                "end that process, take another port: of the service, or set that option",
+                "end that process, give the service another port, or set that option",
             )
     low, high = host.ephemeral
     for port in (service.port, *derived):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, exit_code
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import exit_code
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import ServicePlan
@@ -24,25 +24,26 @@ class Launch:
     variables: Mapping[str, str]
 
 
-def plan_report(
-    plan: HostPlan, host: HostFacts, launches: Mapping[tuple[str, str], Launch], found: Sequence[Finding]
-) -> dict[str, Any]:
+def plan_report(plan: HostPlan, host: HostFacts, launches: Mapping[tuple[str, str], Launch]) -> dict[str, Any]:
     """The plan as data.
 
     Args:
         plan: of the host.
         host: its facts.
         launches: what would run, by service and role; may lack what cannot be known.
-        found: the findings that are asked for.
     """
     return {
         "services": [_service(one, host, launches.get((one.service.name, one.role))) for one in plan.services],
-        "findings": [dataclasses.asdict(one) for one in found],
+        "findings": [dataclasses.asdict(one) for one in plan.findings],
         "checks": [
-            {"name": check.name, "detail": check.detail, "finding": check.finding.id if check.finding else ""}
+            {
+                "name": check.name,
+                "detail": check.detail,
+                "finding": dataclasses.asdict(check.finding) if check.finding else None,
+            }
             for check in plan.checks
         ],
-        "exit_code": exit_code(one.severity for one in found),
+        "exit_code": exit_code(one.severity for one in plan.findings),
     }
 
 
@@ -58,6 +59,7 @@ def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[
         "model": {"name": service.model.name, "source": service.model.source},
         "current": dataclasses.asdict(running) if running else None,
         "next": launch.release if launch else "",
+        "gpus_wanted": list(service.gpus),
         "gpus": [_gpu(gpu, service.name) for gpu in plan.gpus],
         "parallelism": dataclasses.asdict(plan.parallelism),
         "weight_bytes": plan.weights,
@@ -66,7 +68,7 @@ def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[
         "kv_tokens": plan.tokens,
         "context": plan.context,
         "requests": plan.requests,
-        "longest_requests": plan.tokens // plan.context if plan.tokens and plan.context else None,
+        "longest_requests": plan.longest,
         "ports": {str(port): use for port, use in plan.ports.items()},
         "argv": list(launch.argv) if launch else [],
         "variables": dict(launch.variables) if launch else {},

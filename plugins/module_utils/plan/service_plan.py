@@ -12,11 +12,14 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_report
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.deployer.sglang.plugins.module_utils.model_config import ShapeUnknown
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, finding
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, Finding, finding, judged
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for, gpu_findings, gpu_named
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import version_of
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import kv_cost, weight_bytes
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory_findings import (
+    Sizing,
     pool_findings,
     sharing_findings,
 )
@@ -36,7 +39,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.pool import (
     GIB,
     Pool,
     running_requests,
-    size_pool,
     whole_number,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.ports import derived_ports, port_findings
@@ -74,6 +76,7 @@ class ServicePlan:
         tokens: capacity of the KV cache, all groups together.
         context: longest request in tokens.
         requests: how many run at once.
+        longest: how many of the longest fit at once.
         ports: port -> what it is for, '' for the service's own.
     """
 
@@ -88,6 +91,7 @@ class ServicePlan:
     tokens: int | None = None
     context: int | None = None
     requests: int | None = None
+    longest: int | None = None
     ports: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -109,30 +113,55 @@ def plan_service(service: Service, role: str, around: Surroundings) -> tuple[Ser
     ports = {service.port: "", **derived_ports(service, parallelism, options)}
     plan = ServicePlan(service, role, version, gpus, parallelism, ports=ports)
     found = [*_environment_findings(where, service, environment)]
-    if not environment.problem[0]:
-        found += option_findings(where, service, environment.options.get(service.engine))
-    found += gpu_findings(where, service.gpus, around.host.gpus, (service.name,))
+    table = environment.options.get(service.engine)
+    if not environment.problem[0] and (table or around.reachable):
+        found += option_findings(where, service, table)
+    found += gpu_findings(where, service.gpus, around.host.gpus, (service.name,), later=role == "predecessor")
     if role == "service":
         others = [one for one in around.others if one.name != service.name]
         found += port_findings(where, service, {p: use for p, use in ports.items() if use}, around.host, others)
         if service.model.named:
             found += running_findings(where, service, around.host.services.get(service.name))
     model = around.models.get(service.model.source)
+    same_model = role == "predecessor" and any(one.model.source == service.model.source for one in around.others)
     if isinstance(model, DeployError):
-        found.append(finding("model-unreadable", f"{where}.model.source", model.problem, model.fix or "correct it"))
+        found += [] if same_model else [_unreadable(f"{where}.model.source", model)]
     elif model is not None:
-        found += folder_findings(where, model)
+        found += [] if same_model else folder_findings(where, model, options)
+        found += _template_findings(where, service, model)
         templates = _templates(service, around.environments)
         found += migration_findings(where, service, model, templates)
         sizing = _sglang if service.engine == "sglang" else _whole_model
         plan, more = sizing(where, plan, model, options, len(around.host.gpus.gpus))
-        found += more
+        # What a rollback would find then is not known now: memory that is taken today is no reason to refuse.
+        found += judged(more, {"does-not-fit": WARNING}) if role == "predecessor" else more
     return plan, found
+
+
+def _unreadable(key: str, error: DeployError) -> Finding:
+    if isinstance(error, ShapeUnknown):
+        return finding("model-shape-unknown", key, f"{error.problem}: memory is not planned", error.fix)
+    return finding("model-unreadable", key, error.problem, error.fix or "give the folder of a Hugging Face model")
 
 
 def _templates(service: Service, environments: Mapping[str, EnvironmentReport]) -> Mapping[str, str]:
     before = service.predecessor
     return environments[before.environment].templates if before and before.environment in environments else {}
+
+
+def _template_findings(where: str, service: Service, model: ModelFacts) -> list[Finding]:
+    """A model that cannot chat: SGLang answers a chat with an error, and the gate asks for one."""
+    if service.engine != "sglang" or model.chat_template or "chat_template" in service.options:
+        return []
+    return [
+        finding(
+            "chat-template-missing",
+            f"{where}.options.chat_template",
+            "the model brings no chat template, and without one a chat is answered with an error",
+            "export the model with its template (llamafactory-cli export), or give one in options.chat_template",
+            WARNING if model.config.vision else "",  # for some of these SGLang has one by the model's name
+        )
+    ]
 
 
 def _environment_findings(where: str, service: Service, environment: EnvironmentReport) -> list[Finding]:
@@ -159,27 +188,38 @@ def _sglang(
     config, parallelism = model.config, plan.parallelism
     unsplittable = list(split_findings(where, config, parallelism, options))
     found = [*unsplittable, *context_findings(where, config, plan.service)]
-    weights = weight_bytes(model, parallelism, options)
-    cost = kv_cost(config, parallelism, options)
     wanted = whole_number(options.get("context_length")) or 0
     context = min(wanted if wanted > 0 else config.positions, 2**40)
+    if model.problems or parallelism.impossible:  # a size without the missing shards would be a wrong one
+        return dataclasses.replace(plan, context=context), found
+    cost = kv_cost(config, parallelism, options)
+    weights = weight_bytes(model, parallelism, options)
     plan = dataclasses.replace(plan, weights=weights, kv_bytes=cost.per_token(), context=context)
     fits: int | None = None
     if plan.gpus and not unsplittable:
-        own = (plan.service.name,)
-        total = min(gpu.memory_total for gpu in plan.gpus)
-        available = min(free_for(gpu, own) for gpu in plan.gpus)
-        pool = size_pool(total, available, weights, cost, config, parallelism, options, plan.version)
-        fits = int(pool.kv / max(1.0, cost.per_token())) if pool.kv > 0 else None
-        found += pool_findings(where, pool, model, context, parallelism, options, plan.version, host_gpus)
+        sizing = Sizing(
+            model,
+            parallelism,
+            options,
+            plan.version,
+            total=min(gpu.memory_total for gpu in plan.gpus),
+            available=min(free_for(gpu, (plan.service.name,)) for gpu in plan.gpus),
+            capability=min(version_of(gpu.compute_capability) for gpu in plan.gpus),
+            host_gpus=host_gpus,
+        )
+        pool = sizing.pool()
+        fits = sizing.with_options(max_total_tokens=None).pool().tokens or None
+        found += pool_findings(where, sizing, pool, context)
         plan = dataclasses.replace(plan, pool=pool)
     tokens = min(plan.pool.tokens if plan.pool else whole_number(options.get("max_total_tokens")) or 0, 2**40)
     if tokens > 0:
         requests = running_requests(tokens, context, parallelism, options)
         found += sharing_findings(where, tokens, requests, fits, options)
         groups = parallelism.attention_data * parallelism.data
-        plan = dataclasses.replace(plan, tokens=tokens * groups, requests=requests * groups)
-    found += _rough(where, model)
+        plan = dataclasses.replace(
+            plan, tokens=tokens * groups, requests=requests * groups, longest=tokens // context * groups
+        )
+    found += _rough(where, model, options)
     return plan, found
 
 
@@ -187,8 +227,13 @@ def _whole_model(
     where: str, plan: ServicePlan, model: ModelFacts, options: Mapping[str, Any], host_gpus: int
 ) -> tuple[ServicePlan, list[Finding]]:
     """An engine that loads the whole model over its GPUs and lets the KV cache grow (LLaMA-Factory, transformers)."""
+    plan = dataclasses.replace(plan, context=model.config.positions)
+    if model.problems:
+        return plan, []
     weights = weight_bytes(model, Parallelism(), options)
-    plan = dataclasses.replace(plan, weights=weights, context=model.config.positions)
+    bits = whole_number(options.get("quantization_bit"))
+    weights = weights * bits // 16 if bits in (4, 8) else weights
+    plan = dataclasses.replace(plan, weights=weights)
     free = sum(free_for(gpu, (plan.service.name,)) - CUDA_CONTEXT for gpu in plan.gpus)
     if not plan.gpus or weights <= free:
         return plan, []
@@ -197,16 +242,17 @@ def _whole_model(
     return plan, [finding("does-not-fit", f"{where}.gpus", message, more)]
 
 
-def _rough(where: str, model: ModelFacts) -> list[Finding]:
+def _rough(where: str, model: ModelFacts, options: Mapping[str, Any]) -> list[Finding]:
     """What the formulas do not cover."""
-    reasons = []
-    if model.config.stateless_layers:
-        reasons.append("its linear-attention layers keep a state for each request, which is not counted")
-    if not model.parts and model.weight_bytes:
-        reasons.append("its weights are not safetensors, so only the size of their files is known")
+    reasons = {
+        "its linear-attention layers keep a state for each request": model.config.stateless_layers,
+        "its weights are not safetensors, and only the size of their files is known": not model.parts,
+        "the draft model takes memory too": options.get("speculative_draft_model_path"),
+        "LoRA adapters take memory too": options.get("lora_paths"),
+        "what cpu_offload_gb keeps off the GPU depends on the layers": options.get("cpu_offload_gb"),
+    }
     return [
-        finding(
-            "memory-estimate-rough", f"{where}.model", reason, "leave some room, and see the log of the first start"
-        )
-        for reason in reasons
+        finding("memory-estimate-rough", f"{where}.model", f"{reason}, which is not counted", "leave some room for it")
+        for reason, holds in reasons.items()
+        if holds
     ]

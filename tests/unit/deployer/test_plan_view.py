@@ -10,7 +10,7 @@ from rich.console import Console
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Running
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import Launch, plan_report
 from deployer.console import Reporter
-from deployer.plan_view import doctor_lines, plan_lines
+from deployer.plan_view import doctor_lines, plan_lines, print_lines
 from deployer.results import PREFLIGHT, HostResult, Step, Summary
 from tests.doubles.hosts import gpu_facts, host_facts, planned
 from tests.doubles.nvidia_smi import Process
@@ -22,13 +22,12 @@ def report(*services: dict[str, Any], release: str = "bbb", **host: Any) -> dict
     facts = host_facts(**host)
     plan = planned(*services, host=facts)
     launch = {("code2sql", "service"): Launch(release, ("python",), {})}
-    return plan_report(plan, facts, launch, plan.findings)
+    return plan_report(plan, facts, launch)
 
 
-def shown(lines: Any, summary: Summary, width: int = 100) -> str:
-    console = Console(width=width, record=True, force_terminal=False, file=io.StringIO())
-    for line in lines(summary):
-        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+def shown(lines: Any, summary: Summary, width: int = 100, terminal: bool = False) -> str:
+    console = Console(width=width, record=True, force_terminal=terminal, file=io.StringIO())
+    print_lines(console, lines(summary))
     return console.export_text()
 
 
@@ -67,7 +66,8 @@ def test_a_host_that_was_not_planned_decides_the_exit_code() -> None:
     both = summary(gpu1=report(), gpu2=None)
     assert summary(gpu1=report()).plan_exit_code == 0
     assert both.plan_exit_code == 2
-    assert "gpu2 no route" in shown(plan_lines, both)
+    assert "not planned gpu2\n         no route" in shown(plan_lines, both)
+    assert "1 could not be planned" in shown(plan_lines, both)
 
 
 def test_doctor_is_a_line_a_check_with_the_fix_of_what_fails() -> None:
@@ -82,7 +82,19 @@ def test_doctor_is_a_line_a_check_with_the_fix_of_what_fails() -> None:
 
 def test_markup_in_what_a_host_says_is_shown_and_not_obeyed() -> None:
     text = shown(plan_lines, Summary({"[red]x": HostResult("[red]x", failure="[bold]no[/bold]")}))
-    assert "[red]x [bold]no[/bold]" in text
+    assert "[red]x\n         [bold]no[/bold]" in text
+
+
+def test_what_a_process_puts_into_its_name_does_not_reach_the_terminal() -> None:
+    text = shown(plan_lines, Summary({"a": HostResult("a", failure="pid 1: \x1b]52;c;aGk=\x07 \x9b2J")}))
+    assert "pid 1: ?]52;c;aGk=? ?2J" in text
+
+
+def test_a_terminal_breaks_long_lines_behind_their_indent() -> None:
+    lines = shown(plan_lines, summary(gpu1=report(WARNED)), width=60, terminal=True).splitlines()
+    at = next(number for number, line in enumerate(lines) if "kv-pool-shared" in line)
+    assert all(line.startswith(" " * 9) for line in lines[at + 1 : at + 4])
+    assert max(map(len, lines)) <= 60
 
 
 def test_a_rollout_shows_what_its_plan_warns_of_once() -> None:

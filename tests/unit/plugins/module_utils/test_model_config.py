@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.model_config import Latent, ModelConfig, parse_config
+from ansible_collections.deployer.sglang.plugins.module_utils.model_config import (
+    FIX,
+    Latent,
+    ModelConfig,
+    ShapeUnknown,
+    parse_config,
+)
 from tests.doubles.published_models import CONFIGS, NAMES
 
 PATH = "/models/some/config.json"
@@ -327,7 +333,8 @@ def test_a_vision_part_is_seen_with_its_heads(fields: dict[str, Any], vision: bo
         (None, "", 0),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8", 128),
         ({"quant_method": "fp8", "weight_block_size": None}, "fp8", 0),
-        ({"quant_method": "awq", "group_size": 64}, "awq", 0),
+        ({"quant_method": "awq", "group_size": 64}, "awq", 64),
+        ({"quant_method": "awq", "group_size": -1}, "awq", 0),
         ({"bits": 4}, "", 0),
         ({"quant_method": "fp8", "weight_block_size": [True, 128]}, "fp8", 0),
         ({"quant_method": "fp8", "weight_block_size": [0, 128]}, "fp8", 0),
@@ -385,7 +392,9 @@ def test_what_is_wrong_is_named_with_file_and_field(value: Any, problem: str) ->
     with pytest.raises(DeployError) as caught:
         parse_config(value, PATH)
     assert caught.value.problem == problem
-    assert caught.value.fix == "copy config.json again from the model's source"
+    unknown = isinstance(caught.value, ShapeUnknown)
+    assert unknown == (" has no " in problem)
+    assert caught.value.fix == ("nothing: the engine knows its own models" if unknown else FIX)
 
 
 def test_a_factor_beyond_every_float_is_no_traceback() -> None:

@@ -197,16 +197,31 @@ def test_shards_that_an_index_names_and_the_folder_lacks_are_problems(folder: Pa
     weight_map = {str(at): shard for at, shard in enumerate(shards)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     facts = read(folder)
-    missing = ("is missing", "copy it from the model's source")
+    missing = ("is missing", "copy it again from the model's source")
     assert facts.problems == tuple((str(folder / f"model-0000{at}.safetensors"), *missing) for at in (1, 2))
     assert facts.parts == {"embedding": {"U8": 4}, "sharded": {"U8": 4}}
 
 
-def test_a_missing_shard_of_an_index_below_is_named_where_it_should_be(folder: Path) -> None:
-    (folder / "text").mkdir()
-    index = {"weight_map": {"w": "model-00001.safetensors"}}
-    (folder / "text" / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert [file for file, _, _ in read(folder).problems] == [str(folder / "text" / "model-00001.safetensors")]
+def test_what_is_never_loaded_is_no_problem(folder: Path) -> None:
+    (folder / "original").mkdir()
+    index = json.dumps({"weight_map": {"w": "model-00001.safetensors"}})
+    for name in ("original/model.safetensors.index.json", "consolidated.safetensors.index.json"):
+        (folder / name).write_text(index)
+    (folder / "consolidated.safetensors").write_bytes(b"cut")
+    assert read(folder).problems == ()
+
+
+def test_files_that_say_how_many_they_are_are_counted(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00002-of-00003.safetensors")
+    missing = [str(folder / f"model-0000{number}-of-00003.safetensors") for number in (1, 3)]
+    assert [file for file, what, _ in read(folder).problems if what == "is missing"] == missing
+
+
+def test_the_index_of_pickles_counts_where_they_are_loaded(folder: Path) -> None:
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"w": "pytorch_model-1.bin"}}))
+    assert read(folder).problems == ()
+    (folder / "model.safetensors").rename(folder / "pytorch_model-2.bin")
+    assert [Path(file).name for file, _, _ in read(folder).problems] == ["pytorch_model-1.bin"]
 
 
 def test_damaged_files_are_problems_and_the_others_still_count(folder: Path) -> None:
@@ -254,7 +269,16 @@ def test_pickles_are_named_only_where_they_would_be_loaded(folder: Path) -> None
     assert set(facts.pickles) == {"pytorch_model.bin", "a.pt", "b.pth", "c.ckpt"}
     assert (facts.parts, facts.parameters, facts.weight_bytes, facts.problems) == ({}, {}, 20, ())
     (folder / "model.gguf").write_bytes(b"GGUF")
-    assert (read(folder).pickles, read(folder).weight_bytes) == ((), 24)
+    assert (set(read(folder).pickles), read(folder).weight_bytes) == (set(facts.pickles), 24)
+    for path in facts.pickles:
+        (folder / path).unlink()
+    assert ["GGUF" in what for _, what, _ in read(folder).problems] == [True]
+
+
+def test_a_folder_without_a_tokenizer_says_so(folder: Path) -> None:
+    assert not read(folder).tokenizer
+    (folder / "tokenizer.json").write_text("{}")
+    assert read(folder).tokenizer
 
 
 def test_a_folder_without_weights_says_so(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Listener
-from ansible_collections.deployer.sglang.plugins.module_utils.model_config import ModelConfig
+from ansible_collections.deployer.sglang.plugins.module_utils.model_config import ModelConfig, ShapeUnknown
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import CATALOGUE
 from tests.doubles.hosts import MODEL, environment, gpu_facts, host_facts, model, planned
 from tests.doubles.nvidia_smi import Process
@@ -118,7 +118,18 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "served-name-lost": service(model={"source": MODEL}, predecessor=BEFORE),
     "served-name-differs": service(model={"name": "text2sql", "source": MODEL}, predecessor=BEFORE),
     "predecessor-overlap": service(predecessor={**BEFORE, "port": 8001}),
-    "chat-template-differs": folder(chat_template="") | service(predecessor=BEFORE),
+    "chat-template-missing": folder(chat_template=""),
+    "chat-template-differs": folder(chat_template="{{ messages }}") | service(predecessor=BEFORE),
+    "predecessor-by-hand": host(
+        gpus=gpu_facts(processes=[Process(7, 9, 30_000)], users={9: "me"}),
+        listeners=(Listener(8001, "pid 9 of me: python -m llamafactory.cli", pids=(9,)),),
+    )
+    | service(predecessor={**BEFORE, "port": 8001, "gpus": [7]}),
+    "tokenizer-missing": folder(tokenizer=False),
+    "model-shape-unknown": {"services": [{}], "models": {MODEL: ShapeUnknown(f"{MODEL}/config.json has no x", "wait")}},
+    "memory-fraction-high": options(mem_fraction_static=0.99),
+    "parallelism-impossible": options(expert_parallel_size=4),
+    "gate-impossible": options(is_embedding=True),
     "sampling-differs": service(predecessor=BEFORE),
 }
 # A key of the inventory, a part of the host, or an absolute path.

@@ -69,22 +69,24 @@ def test_one_product_is_chosen_before_better_links() -> None:
         (["0", "1", "2"], [], ""),
         ([], ["3", "1"], "3,1"),
         ([], [uuid_of("host", 3), "1"], f"{uuid_of('host', 3)},1"),
-        (["3"], ["3", "1"], "0,1"),
+        (["3"], ["3", "1"], "3,1"),
         ([], ["1"], "0,1"),
         ([], ["1", "9"], "0,1"),
     ],
 )
-def test_a_running_service_keeps_its_gpus_while_nobody_else_is_described_with_them(
-    taken: list[str], kept: list[str], chosen: str
-) -> None:
+def test_a_deployed_service_keeps_its_gpus_while_they_are_there(taken: list[str], kept: list[str], chosen: str) -> None:
     assert choose(gpu_facts(4), 2, taken, kept) == chosen
 
 
-def test_a_service_does_not_keep_a_gpu_that_a_stranger_came_to() -> None:
+def test_a_stranger_on_a_gpu_is_found_and_not_evaded_by_moving_the_service() -> None:
     strangers = gpu_facts(4, processes=[Process(3, 9, 1000)], users={9: "alice"})
-    own = gpu_facts(4, processes=[Process(3, 9, 1000)], services={9: "code2sql"})
-    assert choose(strangers, kept=["2", "3"]) == "0,1"
-    assert choose(own, kept=["2", "3"]) == "2,3"
+    assert choose(strangers, kept=["2", "3"]) == "2,3"
+    assert choose(strangers, kept=[]) == "0,1"
+
+
+def test_an_idle_pair_is_better_than_a_linked_one_that_something_unseen_fills() -> None:
+    filled = gpu_facts(4, {"0-1": "NV18"}, used={0: 60_000, 1: 60_000})
+    assert choose(filled) == "2,3"
 
 
 def test_memory_of_own_processes_counts_as_free() -> None:
@@ -114,7 +116,6 @@ def found(names: Sequence[str], facts: GpuFacts) -> dict[str, tuple[str, str, st
         ([uuid_of("host", 0), "0"], gpu_facts(2), "gpu-repeated", "GPU 0 is listed by its UUID too"),
         (["1"], gpu_facts(2, mig={1: 7}), "gpu-mig", "GPU 1 is in MIG mode: it is split into 7 parts"),
         (["1"], gpu_facts(2, mig={1: 0}), "gpu-mig", "it has no parts yet: nvidia-smi -i 1 -mig 0"),
-        (["1"], gpu_facts(2, trouble={1: ["parity"]}), "gpu-trouble", "GPU 1 uncorrectable ECC errors"),
         (
             ["7"],
             gpu_facts(processes=[NOHUP], users={4242: "alice"}),

@@ -133,8 +133,8 @@ def test_mended_step_by_step_nothing_is_left_but_what_was_accepted() -> None:
 @pytest.mark.parametrize(
     ("options", "ways", "change"),
     [
-        ({"tensor_parallel_size": 1}, "tensor_parallel_size: 4 would fit", {"tensor_parallel_size": 4}),
-        ({"tp": 2, "mem_fraction_static": 0.7}, "4 or quantization: fp8 would fit", {"tp": 2, "quantization": "fp8"}),
+        ({"tensor_parallel_size": 1}, "tensor_parallel_size: 4 would do", {"tensor_parallel_size": 4}),
+        ({"tp": 2, "mem_fraction_static": 0.7}, "4 or quantization: fp8 would do", {"tp": 2, "quantization": "fp8"}),
         ({"tp": 4, "mem_fraction_static": 0.4}, "8 or quantization: fp8 or no mem_fraction_static", {"tp": 4}),
     ],
 )

@@ -12,6 +12,7 @@ import yaml
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from demo.inputs import default_cache, make_inputs
 from tests.doubles import nvidia_smi, published_models
+from tests.lab.conftest import PLATFORMS, NewLab
 from tests.lab.fleet import PORT, SERVICE, Fleet
 
 pytestmark = pytest.mark.lab
@@ -30,8 +31,16 @@ ON_GPUS = {"tensor_parallel_size": 2, "max_running_requests": 100, "enable_metri
 
 
 @pytest.fixture(scope="module")
-def stranger(lab: Lab) -> Iterator[int]:
+def planned_lab(new_lab: NewLab) -> Iterator[Lab]:
+    """Hosts of this module's own: what a plan finds depends on what else runs there."""
+    with new_lab(PLATFORMS) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def stranger(planned_lab: Lab) -> int:
     """What a colleague left running on gpu2: a process on the service's port and on GPU 7, by its pid."""
+    lab = planned_lab
     host = lab.hosts["gpu2"]
     start = f"cd /tmp && (setsid sudo -u nobody python3 -m http.server {PORT} >/dev/null 2>&1 &) && sleep 1"
     host.ssh(start, check=True)
@@ -45,14 +54,13 @@ def stranger(lab: Lab) -> Iterator[int]:
     for path, text in texts.items():
         host.ssh(f"sudo mkdir -p $(dirname {path}) && sudo tee {path} >/dev/null", stdin=text, check=True)
     host.ssh("sudo chmod 755 /usr/local/bin/nvidia-smi", check=True)
-    yield pid
-    host.ssh(f"sudo kill {pid}; sudo rm -rf /usr/local/bin/nvidia-smi /srv/nvidia", check=True)
+    return pid
 
 
 @pytest.fixture
-def fleet(lab: Lab, stranger: int, tmp_path: Path) -> Fleet:
+def fleet(planned_lab: Lab, stranger: int, tmp_path: Path) -> Fleet:
     """A fleet that is to serve a model of 14 billion parameters with two GPUs a host; nothing is deployed yet."""
-    fleet = Fleet(lab, make_inputs(default_cache()), tmp_path / "fleet")
+    fleet = Fleet(planned_lab, make_inputs(default_cache()), tmp_path / "fleet")
     source = published_models.publish(tmp_path / "qwen3-14b-ft", "Qwen/Qwen3-14B")
     model = {"name": SERVICE, "source": str(source)}
     fleet.describe(model=model, gpus=[6, 7], options=ON_GPUS, environment_variables={})
@@ -79,6 +87,16 @@ def test_who_holds_the_port_and_the_gpu_is_named(fleet: Fleet, stranger: int) ->
     assert service["memory"]["weights"] == 14_768_732_160  # tests/unit/…/plan/test_memory.py has it by hand
 
 
+def test_a_predecessor_that_somebody_started_by_hand_is_no_stranger(fleet: Fleet, stranger: int) -> None:
+    before = {"engine": "llamafactory", "environment": "llamafactory", "gpus": [7], "options": {"template": "qwen"}}
+    fleet.describe(model=fleet.service["model"], gpus=[6, 7], options=ON_GPUS, predecessor=before)
+    status, plan, findings = planned(fleet, "gpu2")
+    assert status == 1, plan["findings"]
+    assert f"pid {stranger} of nobody" in findings["predecessor-by-hand"]["message"]
+    service = plan["services"][0]
+    assert service["memory"]["available"] == min(gpu["memory_free"] for gpu in service["gpus"]) > 75 * 2**30
+
+
 def test_auto_takes_a_linked_pair_that_nobody_uses(fleet: Fleet) -> None:
     fleet.describe(model=fleet.service["model"], gpus="auto", options=ON_GPUS)
     _, plan, findings = planned(fleet, "gpu2")
@@ -92,8 +110,9 @@ def test_auto_takes_a_linked_pair_that_nobody_uses(fleet: Fleet) -> None:
 def test_plain_ansible_refuses_what_the_plan_refuses(fleet: Fleet, stranger: int) -> None:
     result = fleet.ansible("playbooks/preflight.yml", "gpu2")
     assert result.status == 2
-    assert f"pid {stranger} of nobody" in result.output
-    assert "[port-taken]. Fix: end that process" in result.output
+    output = " ".join(result.output.split())  # Ansible folds long lines
+    assert f"pid {stranger} of nobody" in output
+    assert "[port-taken]. Fix: end that process" in output
 
 
 def test_doctor_looks_at_the_host_alone_and_finds_a_name_that_does_not_resolve(fleet: Fleet) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu, GpuFacts
+from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu, GpuFacts, GpuProcess
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, finding
 
 GIB = 2**30
@@ -21,6 +22,27 @@ CHOICE_STEP = GIB  # GPUs whose free memory differs by less count as equally fre
 def free_for(gpu: Gpu, services: Sequence[str]) -> int:
     """Bytes that are free of a GPU once these services' processes have ended there."""
     return gpu.memory_free + sum(process.memory for process in gpu.processes if process.service in services)
+
+
+def with_unlisted(facts: GpuFacts, service: str, names: Sequence[str]) -> GpuFacts:
+    """The GPUs, where memory that is in use and that no process shows counts as that of the service which runs there.
+
+    In a container, and under WSL, nvidia-smi lists no processes, or not their memory.
+
+    Args:
+        facts: of the host.
+        service: that runs.
+        names: indices and UUIDs of its GPUs.
+    """
+
+    def owned(gpu: Gpu) -> Gpu:
+        unknown = gpu.memory_used - sum(one.memory for one in gpu.processes)
+        strangers = any(one.service != service for one in gpu.processes)
+        if strangers or unknown <= 0 or not gpu_named_by(gpu, names):
+            return gpu
+        return replace(gpu, processes=(*gpu.processes, GpuProcess(0, "", "", unknown, service)))
+
+    return replace(facts, gpus=tuple(map(owned, facts.gpus)))
 
 
 def gpu_named(name: str, gpus: Sequence[Gpu]) -> Gpu | None:

@@ -198,8 +198,8 @@ def _gpus(host: HostFacts, wanted: int, services: Sequence[Service]) -> list[Che
 
 def _port(host: HostFacts, service: Service) -> Check:
     holders = "; ".join(held_by(service.port, service.name, host))
-    own = any(one.port == service.port for one in host.listeners)
-    seen = f"held by {holders}" if holders else f"held by {service.name} itself" if own else "free"
+    own = "; ".join(one.who for one in host.listeners if one.port == service.port and one.service == service.name)
+    seen = f"held by {holders or own}" if holders or own else "free"
     fix = "end that process, or give the service another port"
     subject = f"port {service.port}"
     check = _check(subject, seen, not holders, "port-taken", subject, f"is held by {holders}", fix)

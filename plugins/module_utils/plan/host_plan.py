@@ -15,7 +15,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
     judged,
     ordered,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus, with_unlisted
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import Check, check_host, failed
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import (
     as_if_ended,
@@ -32,6 +32,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     environments_used,
     with_predecessors,
 )
+
+OVERLAP = "predecessor-overlap"
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,10 @@ def plan_host(
     plans = []
     found: list[Finding] = []
     for service in resolved:
-        own = [
-            *by_hand.get(service.name, ()),
-            *unavailable.get(service.name, ()),
-            *description_findings(service, supervisor),
-        ]
+        hand = by_hand.get(service.name, ())
+        # An overlap with a predecessor that runs already is what `hand` says, and better: nobody stops that one.
+        described = [one for one in description_findings(service, supervisor) if not (hand and one.id == OVERLAP)]
+        own = [*hand, *unavailable.get(service.name, ()), *described]
         own += _shared(service, resolved, around.host.gpus)
         for role, one in with_predecessors([service]):
             plan, more = plan_service(one, role, around)
@@ -105,9 +106,15 @@ def plan_host(
 def _without_what_was_started_by_hand(
     services: Sequence[Service], around: Surroundings
 ) -> tuple[Surroundings, dict[str, tuple[Finding, ...]]]:
-    """The host as the services will find it: predecessors that were started by hand are ended by then."""
+    """The host as the services will find it: predecessors that were started by hand are ended by then.
+
+    Deployed services are theirs to end, also where nvidia-smi does not say what memory their processes have.
+    """
     host = around.host
     found: dict[str, tuple[Finding, ...]] = {}
+    for name, running in host.services.items():
+        if running.runs:
+            host = dataclasses.replace(host, gpus=with_unlisted(host.gpus, name, running.gpus))
     for service in services:
         listener = started_by_hand(service, host)
         if listener is not None:

@@ -30,6 +30,7 @@ DTYPES = {"half": 2.0, "float16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "float": 4.
 KV_DTYPES = {"fp8_e5m2": 1.0, "fp8_e4m3": 1.0, "mxfp8": 1 + 1 / 32, "fp4_e2m1": 0.5 + 1 / 16}
 # `--quantization` of a checkpoint that is not quantised: linear layers become one byte a weight while they load.
 ONLINE_8BIT = ("fp8", "w8a8_fp8", "w8a8_int8")
+ONLINE_4BIT = ("bitsandbytes",)  # with a scale for each block of 64
 WINDOW_TOKENS = 0.8  # of the full pool's (`--swa-full-tokens-ratio`, its default in 0.5.23)
 INDEX_BLOCK = 128  # elements of the sparse index that share a scale of 4 bytes (DeepSeek-V3.2)
 
@@ -119,7 +120,8 @@ def _loaded_bytes(part: str, dtypes: Mapping[str, int], model: ModelFacts, optio
     if model.config.quantization:
         return sum(dtypes.values())
     target = element_size(str(options.get("dtype", "auto")))
-    if str(options.get("quantization", "")) in ONLINE_8BIT and part in (SHARDED, ATTENTION, KEY_VALUE):
-        target = 1.0
+    if part in (SHARDED, ATTENTION, KEY_VALUE):
+        quantization = str(options.get("quantization", ""))
+        target = 1.0 if quantization in ONLINE_8BIT else 0.5625 if quantization in ONLINE_4BIT else target
     stored = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
     return sum(size * target / stored[dtype] if dtype in stored else size for dtype, size in dtypes.items())

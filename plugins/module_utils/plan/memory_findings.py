@@ -51,7 +51,8 @@ class Sizing:
 
     def pool(self) -> Pool:
         """What comes of it."""
-        weights = weight_bytes(self.model, self.parallelism, self.options)
+        kept = (whole_number(self.options.get("cpu_offload_gb")) or 0) * GIB
+        weights = max(0, weight_bytes(self.model, self.parallelism, self.options) - kept)
         cost = kv_cost(self.model.config, self.parallelism, self.options)
         config = self.model.config
         return size_pool(

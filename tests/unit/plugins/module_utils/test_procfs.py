@@ -71,3 +71,18 @@ def test_no_control_group_holds_no_process() -> None:
     assert procfs.cgroup_pids("") == set()
     assert procfs.cgroup_pids("/") == set()
     assert procfs.cgroup_pids("/no.slice/such.service") == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["python", "-m", "llamafactory.cli", "api"], "python -m llamafactory.cli"),
+        (["vllm serve m --api-key sk-1 --port 1"], "vllm serve m"),  # a title that was rewritten is one word
+        (["ttyd", "-c", "admin:hunter2"], "ttyd"),
+        (["server", "--api-key=sk-1"], "server"),
+        (["a\x1b]52;c;aGk=\x07", "b\u202ec"], "a?]52;c;aGk=? b?c"),
+        ([], ""),
+    ],
+)
+def test_a_command_is_shown_without_what_may_be_secret_or_reach_a_terminal(words: list[str], shown: str) -> None:
+    assert procfs.short_command(words) == shown

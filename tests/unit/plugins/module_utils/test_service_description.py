@@ -53,6 +53,17 @@ def test_a_description_becomes_data() -> None:
     assert environments["llamafactory"].prefix == "/opt/conda/envs/lf"
 
 
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "KEYBOARD", "PASSES", "AUTHOR", "NCCL_DEBUG"])
+def test_a_harmless_variable_is_no_secret(name: str) -> None:
+    (service,), _ = parse_services([{**SERVICE, "environment_variables": {name: "x"}}], ENVIRONMENTS)
+    assert service.environment_variables == {name: "x"}
+
+
+def test_a_prefix_has_one_spelling() -> None:
+    _, environments = parse_services([SERVICE], {**ENVIRONMENTS, "sglang": {"prefix": "/opt/conda/envs/sglang/"}})
+    assert environments["sglang"].prefix == "/opt/conda/envs/sglang"
+
+
 def test_gpus_can_be_left_to_the_plan() -> None:
     for gpus, count in (("auto", 2), ({"auto": 4}, 4), ([], 0), (None, 0)):
         (service,), _ = parse_services([{**SERVICE, "gpus": gpus}], ENVIRONMENTS)
@@ -111,6 +122,12 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("findings", {"api-key-in-argv": "accepted"}, "findings.api-key-in-argv: cannot be accepted"),
         ("predecessor.findings", {}, "predecessor.findings: is not allowed"),
         ("environment_variables", {"AWS_SECRET_ACCESS_KEY": "x"}, "world-readable"),
+        ("environment_variables", {"HF_TOKEN_2": "x"}, "world-readable"),
+        ("environment_variables", {"DB_PASS": "x"}, "world-readable"),
+        ("environment_variables", {"HTTPS_PROXY": "http://bob:hush@proxy:3128"}, "world-readable"),
+        ("options", "--api-key hush", "options: is str, and no mapping. Fix: write a mapping of key: value"),
+        ("options.base_gpu_id", 4, "is set by the deployment. Fix: use gpus of the service instead"),
+        ("model.name", "team:code2sql", "leave out the colon, which SGLang refuses in a served name"),
         ("environment_variables", {"CUDA_VISIBLE_DEVICES": "0"}, "is set by the deployment"),
         ("environment_variables", {"INFERENCE_RELEASE": "0"}, "is set by the deployment"),
         ("environment_variables", {"A": "x\0y"}, "is one line of text"),
@@ -121,6 +138,7 @@ def test_a_mistake_is_named_with_its_key_and_a_fix(path: str, value: Any, expect
     found = problems((path, value))
     assert expected in found
     assert "Fix: " in found
+    assert "hush" not in found
 
 
 @pytest.mark.parametrize("root", ["inference", "~/inference", "/opt/in ference", "/opt/100%", "/opt/x\n", "", None])

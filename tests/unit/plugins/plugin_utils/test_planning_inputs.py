@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import INSTALLERS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files, listing_digest
 from ansible_collections.deployer.sglang.plugins.plugin_utils import bundles, model_folders
 from ansible_collections.deployer.sglang.plugins.plugin_utils.bundles import report_bundle
 from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file, cached
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest, known_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.model_folders import model_folder
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import bytes_to_bring, read_models
 from demo.make_tiny_model import make_tiny_model
+from tests.doubles.hosts import host_facts
 
 SERVER_ARGS = """
 class ServerArgs:
@@ -51,6 +55,40 @@ def test_a_value_is_computed_once_for_each_state_and_again_when_its_file_is_dama
         Path(path).write_text("{")
     assert cached("kind", "name", "two", compute) == 7
     assert len(asked) == 3
+
+
+def test_without_a_place_to_keep_it_a_value_is_computed_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    asked: list[int] = []
+    assert [cached("kind", "name", "one", lambda: asked.append(1) or 7) for _ in range(2)] == [7, 7]
+    assert len(asked) == 2
+
+
+def test_a_damaged_cache_is_computed_again_and_hides_nothing(model: Path) -> None:
+    facts = model_folder(str(model))
+    hashed = cached_manifest(str(model), ())
+    for text in ("[]", "{", '{"state": 1}', '{"value": {}}'):
+        for kind in ("models", "hashes"):
+            with cache_file(kind, os.path.realpath(model)) as path:
+                Path(path).write_text(text)
+        assert model_folder(str(model)) == facts
+        assert cached_manifest(str(model), ()) == hashed
+
+
+def test_a_hub_name_is_told_from_a_path(tmp_path: Path) -> None:
+    models = read_models({"Qwen/Qwen3-14B": str(tmp_path / "Qwen/Qwen3-14B"), "/data/x": "/data/x"})
+    assert "hubs are not asked" in str(models["Qwen/Qwen3-14B"])
+    assert "hubs" not in str(models["/data/x"])
+
+
+def test_what_a_broken_transfer_left_is_not_counted_again(model: Path) -> None:
+    source = str(model)
+    models = read_models({source: source})
+    size = models[source].size  # type: ignore[union-attr]
+    assert bytes_to_bring({source: source}, models, (), host_facts()) == size
+    assert bytes_to_bring({source: source}, models, (), host_facts(incoming=size - 10)) == 10
+    there = {"m-0": listing_digest([(n, os.path.getsize(p)) for n, p in list_files(source).items()])}
+    assert bytes_to_bring({source: source}, models, (), host_facts(models=there)) == 0
 
 
 def test_a_model_is_read_again_only_when_a_file_of_it_changes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_host_that_is_well_passes_every_check_and_says_what_was_seen() -> None
     assert list(failed(found)) == []
     assert all(check.name and check.detail for check in found)
     assert len({check.name for check in found}) == len(found)
-    assert {check.name: check.detail for check in found}["port 8001"] == "held by code2sql itself"
+    assert {check.name: check.detail for check in found}["port 8001"] == "held by service code2sql"
 
 
 @pytest.mark.parametrize(

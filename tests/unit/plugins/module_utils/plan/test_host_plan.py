@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Running
+from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Listener, Running
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.assumed import assumed_host
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import (
     ACCEPTED,
@@ -327,3 +327,54 @@ def test_a_rollback_that_would_find_its_gpu_taken_is_warned_of() -> None:
     plan = planned({"predecessor": before}, other)
     (one,) = [one for one in plan.findings if one.id == "gpu-repeated"]
     assert (one.severity, one.subject) == ("warning", "inference_services[code2sql].predecessor.gpus")
+
+
+def test_a_predecessor_that_was_started_by_hand_counts_as_ended() -> None:
+    facts = gpu_facts(processes=[Process(7, 42, 31_000, "python")], users={42: "me"})
+    listener = Listener(8001, "pid 42 of me: python -m llamafactory.cli", pids=(41, 42))
+    before = {"engine": "llamafactory", "environment": "llamafactory", "gpus": [7], "options": {"template": "qwen"}}
+    free = planned({"predecessor": before}).services[0].pool
+    plan = planned({"predecessor": before}, host=host_facts(facts, listeners=(listener,)))
+    assert plan.services[0].pool == free
+    found = {one.id for one in plan.findings}
+    assert "predecessor-by-hand" in found
+    assert not found & {"gpu-busy", "port-taken", "gpu-memory-uneven", "predecessor-overlap"}
+    # On the port alone, or on the GPU alone, it is a stranger.
+    elsewhere = dataclasses.replace(listener, pids=(9,))
+    strange = {
+        one.id for one in planned({"predecessor": before}, host=host_facts(facts, listeners=(elsewhere,))).findings
+    }
+    assert strange >= {"gpu-busy", "port-taken", "predecessor-overlap"}
+
+
+def test_memory_that_no_process_shows_is_the_service_s_that_runs_there() -> None:
+    facts = gpu_facts(used={6: 60_000, 7: 60_000})
+    running = Running("0123456789ab", "sglang", "code2sql", "m-0123456789ab", 8001, ("6", "7"), True)
+    assert "does-not-fit" not in {
+        one.id for one in planned(host=host_facts(facts, services={"code2sql": running})).findings
+    }
+    alone = planned(host=host_facts(facts)).services[0].pool
+    own = planned(host=host_facts(facts, services={"code2sql": running})).services[0].pool
+    assert alone is not None and own is not None
+    assert own.available == alone.available + 60_000 * 2**20
+
+
+def test_what_a_service_says_of_a_finding_counts_for_its_port_and_gpus_too() -> None:
+    facts = host_facts(
+        gpu_facts(trouble={7: ["parity"], 0: ["sram"]}), listeners=(Listener(8001, "pid 9 of alice: nc"),)
+    )
+    plan = planned({"findings": {"gpu-trouble": "accepted", "port-taken": "accepted"}}, host=facts)
+    severities = {(one.id, one.subject): one.severity for one in plan.findings}
+    assert severities[("gpu-trouble", "GPU 7")] == severities[("port-taken", "port 8001")] == "accepted"
+    assert severities[("gpu-trouble", "GPU 0")] == "warning"  # no service uses it
+    assert len(severities) == len(plan.findings)
+
+
+def test_gpus_of_deployed_services_are_nobody_else_s_choice() -> None:
+    running = Running("0123456789ab", "sglang", "old", "m-0123456789ab", 8002, ("0", "1"), False)
+    new = {"gpus": "auto"}
+    old = {"name": "old", "port": 8002, "gpus": "auto"}
+    for described_as in ((new, old), (old, new)):
+        plan = planned(*described_as, host=host_facts(services={"old": running}))
+        assert plan.gpus["old"] == ("0", "1")
+        assert plan.gpus["code2sql"] == ("2", "3")

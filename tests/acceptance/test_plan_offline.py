@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_with_what_would(folder: Path) -> None:
     assert found.keys() == {"inference_services[code2sql].gpus", "inference_services[code2sql].predecessor.gpus"}
     own = found["inference_services[code2sql].gpus"]
     assert "GiB are missing" in own["message"]
-    assert own["fix"] == "tensor_parallel_size: 2 would fit"
+    assert own["fix"] == "tensor_parallel_size: 2 would do"
 
 
 def test_an_unknown_gpu_is_named_with_the_nearest(folder: Path) -> None:

@@ -226,7 +226,7 @@ class DoubleFleet(Fleet):
 
     def _baseline(self, seed: int) -> dict[str, Any]:
         gate = {"ready_timeout": 60, "min_healthy_time": 0}
-        return {**super()._baseline(seed), "options": {}, "environment_variables": {}, "gate": gate}
+        return {**super()._baseline(seed), "options": {"device": "cpu"}, "environment_variables": {}, "gate": gate}
 
     def _predecessor(self) -> dict[str, Any]:
         return {}

@@ -22,7 +22,7 @@ def test_a_host_that_loses_power_at_the_gate_comes_up_with_what_was_committed(ne
         assert fleet.deployer("rollout", "gpu1").status == 0
         committed = fleet.link("gpu1", "current")
 
-        fleet.describe(options={"fault": "hang"})
+        fleet.describe(options={"device": "cpu", "fault": "hang"})
         rollout = fleet.start("rollout", "gpu1")
         at_gate = f'grep -l \'"state": "gate"\' {FOLDER}/transaction.json 2>/dev/null || true'
         assert wait_until(lambda: "transaction" in fleet.root("gpu1", at_gate), 60)

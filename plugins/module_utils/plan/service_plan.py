@@ -122,20 +122,27 @@ def plan_service(service: Service, role: str, around: Surroundings) -> tuple[Ser
         found += port_findings(where, service, {p: use for p, use in ports.items() if use}, around.host, others)
         if service.model.named:
             found += running_findings(where, service, around.host.services.get(service.name))
+    plan, more = _with_model(where, plan, around)
+    return plan, found + more
+
+
+def _with_model(where: str, plan: ServicePlan, around: Surroundings) -> tuple[ServicePlan, list[Finding]]:
+    """The plan with what its model takes, and what is found in the model's folder."""
+    service, way_back = plan.service, plan.role == "predecessor"
+    options = engine_named(service.engine).canonical(service.options)
     model = around.models.get(service.model.source)
-    same_model = role == "predecessor" and any(one.model.source == service.model.source for one in around.others)
+    said = way_back and any(one.model.source == service.model.source for one in around.others)
+    if model is None:
+        return plan, []
     if isinstance(model, DeployError):
-        found += [] if same_model else [_unreadable(f"{where}.model.source", model)]
-    elif model is not None:
-        found += [] if same_model else folder_findings(where, model, options)
-        found += _template_findings(where, service, model)
-        templates = _templates(service, around.environments)
-        found += migration_findings(where, service, model, templates)
-        sizing = _sglang if service.engine == "sglang" else _whole_model
-        plan, more = sizing(where, plan, model, options, len(around.host.gpus.gpus))
-        # What a rollback would find then is not known now: memory that is taken today is no reason to refuse.
-        found += judged(more, {"does-not-fit": WARNING}) if role == "predecessor" else more
-    return plan, found
+        return plan, [] if said else [_unreadable(f"{where}.model.source", model)]
+    found = [] if said else list(folder_findings(where, model, options))
+    found += _template_findings(where, service, model)
+    found += migration_findings(where, service, model, _templates(service, around.environments))
+    sizing = _sglang if service.engine == "sglang" else _whole_model
+    plan, more = sizing(where, plan, model, options, len(around.host.gpus.gpus))
+    # What a rollback would find then is not known now: memory that is taken today is no reason to refuse.
+    return plan, found + list(judged(more, {"does-not-fit": WARNING}) if way_back else more)
 
 
 def _unreadable(key: str, error: DeployError) -> Finding:

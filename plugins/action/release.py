@@ -34,6 +34,11 @@ class ActionModule(ActionBase):
             services = with_gpus(services, given.pop("gpus", None) or {})
             environments = {r["item"]["name"]: _artifact(r) for r in given["environment_results"]}
             models = {r["item"]["source"]: _artifact(r) for r in given["model_results"]}
+            if not environments or not models:
+                raise DeployError(
+                    "environments and models were not looked at in this run",
+                    "run the tags environment and model as well",
+                )
             placement = Placement(given["root"], given["supervisor"], given["user"], given["address"])
             launch, unit = release_templates()
             given["releases"] = [

@@ -14,6 +14,16 @@ options:
     required: true
 """
 
+    READ_ONLY = r"""
+attributes:
+  check_mode:
+    support: full
+    description: It never changes anything.
+  diff_mode:
+    support: none
+    description: There is nothing to differ.
+"""
+
     SERVICES = r"""
 options:
   services:

@@ -13,13 +13,8 @@ description:
   - Asks C(nvidia-smi), C(/proc) and, as root, the kernel log.
   - A host without GPU or driver is no failure, C(problem) says why there are none.
   - Changes nothing.
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to differ.
+extends_documentation_fragment:
+  - deployer.sglang.host.read_only
 author:
   - The sglang-deployer maintainers
 """

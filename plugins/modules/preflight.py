@@ -48,14 +48,8 @@ options:
     description: Ask no host, and plan for one that has these GPUs, such as V(H200x8).
     type: str
 extends_documentation_fragment:
+  - deployer.sglang.host.read_only
   - deployer.sglang.host.root
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to differ.
 author:
   - The sglang-deployer maintainers
 """

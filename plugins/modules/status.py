@@ -13,15 +13,9 @@ description:
   - Reads each service's releases and process, and probes it.
   - Changes nothing.
 extends_documentation_fragment:
+  - deployer.sglang.host.read_only
   - deployer.sglang.host.root
   - deployer.sglang.host.services
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to differ.
 author:
   - The sglang-deployer maintainers
 """

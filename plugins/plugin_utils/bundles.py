@@ -6,6 +6,7 @@ import fnmatch
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils import environment_report
@@ -65,7 +66,7 @@ def report_bundle(name: str, lock: str, root: str, engines: Sequence[str]) -> En
     except (OSError, zipfile.BadZipFile) as error:
         return EnvironmentReport(name, problem=(f"{lock}: {error}", f"make it again: python -m deployer bundle {lock}"))
     path = Store(root).environment(name, digest)
-    return EnvironmentReport(**{**report.__dict__, "name": name, "path": path, "digest": digest})
+    return replace(report, name=name, path=path, digest=digest)
 
 
 def _read(lock: str, wheels: Sequence[Path], engines: Sequence[str]) -> EnvironmentReport:

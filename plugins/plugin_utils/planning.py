@@ -102,13 +102,14 @@ def launches(
     found = {}
     store = Store(placement.root)
     folders = model_folders(one.service for one in plan.services if one.role == "service")
+    digests = {source: _known_digest(path) for source, path in sources.items()}
     launch_template, unit_template = release_templates()
     for one in plan.services:
         service, report = one.service, environments.get(one.service.environment)
         if report is None or report.problem[0] or not report.path:
             continue
         name = folders[service.model.source]
-        digest = _known_digest(sources[service.model.source])
+        digest = digests[service.model.source]
         model = Artifact(name, digest, store.model(name, digest or UNKNOWN_DIGEST))
         environment = Artifact(report.name, report.digest, report.path)
         release = plan_release(service, environment, model, placement)

@@ -76,7 +76,7 @@ def choose_gpus(
 
 def _is_free(gpu: Gpu, service: str, taken: Sequence[str]) -> bool:
     foreign = any(process.service != service for process in gpu.processes)
-    return not (gpu.mig or gpu.trouble or foreign or str(gpu.index) in taken or gpu.uuid in taken)
+    return not (gpu.mig or gpu.trouble or foreign or gpu_named_by(gpu, taken))
 
 
 def _rank(group: Sequence[Gpu], links: Mapping[str, str], service: str) -> tuple[object, ...]:

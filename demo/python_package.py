@@ -133,7 +133,7 @@ def path_record(path: Path, prefix: Path, old_prefix: str) -> dict[str, Any]:
     """A file's entry in info/paths.json; text that names `old_prefix` is marked, so that installing replaces it."""
     record: dict[str, Any] = {"_path": str(path.relative_to(prefix))}
     if path.is_symlink():
-        return record | {"path_type": "softlink"}
+        return record | {"path_type": "softlink", "size_in_bytes": 0}  # micromamba wants a number
     record |= {"path_type": "hardlink", "sha256": hash_file(path), "size_in_bytes": path.stat().st_size}
     if old_prefix and path.name.startswith("_sysconfigdata") and old_prefix in path.read_text(encoding="utf-8"):
         record |= {"file_mode": "text", "prefix_placeholder": old_prefix}

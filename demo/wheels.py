@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     normalize_name,
     normalize_version,
     wheel_identity,

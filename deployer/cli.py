@@ -155,7 +155,7 @@ def bundle(
     Example: python -m deployer bundle environments/sglang
     """
     from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-    from deployer.bundle import make_bundle
+    from deployer.environments.bundle import make_bundle
 
     try:
         make_bundle(lock, lock / "bundle", wheel_sources=wheels or (), progress=typer.echo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import lock_digest
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import lock_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest

@@ -37,10 +37,10 @@ def cutover_seconds(services: Any, environments: Any) -> int:
 
 
 def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:
-    """The environments of the services and their predecessors: name, and lock or prefix."""
+    """The environments of the services and their predecessors: name, lock or prefix, and backend."""
     parsed, known = parse_services(services, environments)
-    names = service.environments_used(parsed)
-    return [{"name": name, "lock": known[name].lock or "", "prefix": known[name].prefix or ""} for name in names]
+    used = [known[name] for name in service.environments_used(parsed)]
+    return [{"name": e.name, "lock": e.lock or "", "prefix": e.prefix or "", "backend": e.backend} for e in used]
 
 
 def models_used(services: Any, environments: Any) -> list[dict[str, str]]:

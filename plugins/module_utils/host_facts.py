@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import GpuFacts
 
@@ -60,6 +60,7 @@ class HostFacts:
         built: folder names of environments that are built from a lock.
         incoming: bytes that broken transfers left, and the next one goes on from.
         environments: of every environment by prefix.
+        condas: the condas that could build an environment there -> path.
         services: what is deployed, by service.
     """
 
@@ -86,6 +87,7 @@ class HostFacts:
     built: tuple[str, ...] = ()
     incoming: int = 0
     environments: Mapping[str, EnvironmentReport] = field(default_factory=dict)
+    condas: Mapping[str, str] = field(default_factory=dict)
     services: Mapping[str, Running] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ class HostFacts:
                 ),
                 "models": {str(name): str(digest) for name, digest in value["models"].items()},
                 "built": tuple(map(str, value["built"])),
+                "condas": {str(name): str(path) for name, path in value["condas"].items()},
                 "environments": {k: EnvironmentReport.from_dict(v) for k, v in value["environments"].items()},
                 "services": {name: _checked(Running, one) for name, one in services.items()},
             }

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import report_prefix
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import find_condas
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import report_prefix
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import nearest, read_json
 from ansible_collections.deployer.sglang.plugins.module_utils.gpu_probe import read_gpus
@@ -66,6 +67,7 @@ def read_host(root: str, services: Sequence[str], environments: Sequence[Mapping
         models=_models(store),
         built=_built(store),
         incoming=_size(os.path.join(root, "incoming")),
+        condas=find_condas(),
         environments={one["name"]: report_prefix(one["name"], one["prefix"], one["engines"]) for one in environments},
         services={name: running for name, (running, _) in deployed.items()},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,17 @@ def all_processes() -> list[Process]:
     """Every process that is not a zombie."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process is not None and process.state not in "ZX"]
+
+
+def processes_in(folder: str) -> list[int]:
+    """Ids of the processes whose executable lies below `folder`; those of others than root's are seen by root alone."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{entry}/exe").startswith(os.path.join(os.path.realpath(folder), "")):
+                    found.append(int(entry))
+    return found
 
 
 def boot_id() -> str:

@@ -64,11 +64,15 @@ class Service:
 
 @dataclass(frozen=True)
 class Environment:
-    """A named environment: built from a lock's bundle on the controller, or an existing prefix on the host."""
+    """A named environment: built from a lock's bundle on the controller, or an existing prefix on the host.
+
+    `backend` is what installs the conda packages of a lock.
+    """
 
     name: str
     lock: str | None = None
     prefix: str | None = None
+    backend: str = "rattler"
 
 
 def with_predecessors(services: Iterable[Service]) -> Iterator[tuple[str, Service]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import BACKENDS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import policy_problems
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
@@ -155,18 +156,24 @@ def _parse_environments(problems: _Problems, raw: Any) -> dict[str, Environment]
         where = f"inference_environments.{name}"
         problems.name(where, name)
         entry = problems.mapping(where, value)
-        problems.keys(where, entry, ("lock", "prefix"))
+        problems.keys(where, entry, ("lock", "prefix", "backend"))
         if len([key for key in ("lock", "prefix") if entry.get(key)]) != 1:
             problems.add(
                 where, "needs exactly one of lock and prefix", "name a lock folder, or a conda prefix on hosts"
             )
         prefix = entry.get("prefix")
         lock = entry.get("lock")
+        backend = entry.get("backend", Environment.backend)
+        if backend not in BACKENDS:
+            problems.add(f"{where}.backend", f"is {backend!r}", f"use one of {', '.join(BACKENDS)}")
+        elif prefix and "backend" in entry:
+            problems.add(f"{where}.backend", "is of no use with prefix, which is used as it is", "remove it")
         if prefix:
             problems.text(f"{where}.prefix", prefix, FOLDER, "the absolute path of the prefix on the hosts")
         if lock and (not isinstance(lock, str) or CONTROL.search(lock)):
             problems.add(f"{where}.lock", f"is {lock!r}", "give the path of one folder")
-        found[str(name)] = Environment(str(name), lock, os.path.normpath(prefix) if isinstance(prefix, str) else prefix)
+        path = os.path.normpath(prefix) if isinstance(prefix, str) else prefix
+        found[str(name)] = Environment(str(name), lock, path, str(backend))
     return found
 
 

@@ -28,7 +28,12 @@ class Store:
 
     def cache(self, environment_digest: str) -> str:
         """Compile caches that outlive a release: Triton, FlashInfer, DeepGEMM, torch."""
-        return os.path.join(self.root, "cache", environment_digest[:SHORT])
+        return os.path.join(self.shared_caches, environment_digest[:SHORT])
+
+    @property
+    def shared_caches(self) -> str:
+        """What builds of environments share, and compile caches beside it."""
+        return os.path.join(self.root, "cache")
 
     def service(self, name: str) -> ServiceFolder:
         """The folder of one service."""

@@ -27,6 +27,21 @@ options:
   prefix:
     description: Prefix of an existing environment on the host.
     type: path
+  backend:
+    description:
+      - What installs the conda packages. V(rattler) comes with the bundle; of the others, the host has to have the one
+        that is asked for. The wheels are always installed by uv, which comes with the bundle, too.
+    type: str
+    choices: [rattler, conda, mamba, micromamba]
+    default: rattler
+    version_added: "0.2.0"
+  rebuild:
+    description:
+      - Build the environment again where it is there already, because its files were changed. Refused while a process
+        runs from it.
+    type: bool
+    default: false
+    version_added: "0.2.0"
   digest:
     description: Set by the action plugin, the lock's digest.
     type: str
@@ -64,7 +79,7 @@ path:
   type: str
   returned: success
 digest:
-  description: The lock's digest; for an existing prefix, a digest of its Python and packages.
+  description: The lock's digest; for an existing prefix, a digest of its Python, packages and what installers recorded.
   type: str
   returned: success
 python:
@@ -79,17 +94,25 @@ packages:
 
 import os
 import shutil
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
-from ansible_collections.deployer.sglang.plugins.module_utils.environment import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import Order, build_environment
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
+    RECORD,
     EnvironmentFacts,
     inspect_prefix,
     load_environment,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_build import build_environment
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import (
+    BACKENDS,
+    RATTLER,
+    find_backend,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, missing_files
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
@@ -106,19 +129,31 @@ def known(facts: EnvironmentFacts) -> dict:
     }
 
 
-def step(phase: str, store: Store, name: str, digest: str, manifest: Manifest, uploader: int) -> dict:
+def step(given: dict, manifest: Manifest) -> dict:
     """One step of bringing the bundle here and building it; `missing` is what has still to be sent."""
-    prefix = store.environment(name, digest)
+    store = Store(given["root"])
+    digest = given["digest"]
+    prefix = store.environment(given["name"], digest)
     facts = load_environment(prefix)
-    if facts is not None:
+    if facts is not None and not given["rebuild"]:
         return known(facts)
+    find_backend(given["backend"])  # before gigabytes are sent
     arriving = store.incoming(digest)
     result = {"path": prefix, "digest": digest, "incoming": arriving}
-    if phase == "prepare":
-        return {**result, "missing": incoming.prepare(arriving, manifest, uploader)}
-    if phase == "land":
+    if given["phase"] == "prepare":
+        return {**result, "missing": incoming.prepare(arriving, manifest, given["uploader"])}
+    if given["phase"] == "land":
         incoming.verify(arriving, manifest)
-        facts = build_environment(arriving, prefix, digest, name=name)
+        order = Order(
+            bundle=Path(arriving),
+            prefix=Path(prefix),
+            digest=digest,
+            name=given["name"],
+            caches=Caches(Path(store.shared_caches)),
+            backend=given["backend"],
+            rebuild=given["rebuild"],
+        )
+        facts = build_environment(order)
         shutil.rmtree(arriving)
         return known(facts)
     # What arrived before and was not built yet still has to be verified and built: ask for the landing.
@@ -132,6 +167,8 @@ def main() -> None:
             "lock": {"type": "path"},
             "prefix": {"type": "path"},
             "root": {"type": "path", "required": True},
+            "backend": {"type": "str", "choices": list(BACKENDS), "default": RATTLER},
+            "rebuild": {"type": "bool", "default": False},
             "digest": {"type": "str"},
             **PUSH,
         },
@@ -146,9 +183,10 @@ def main() -> None:
         if given["prefix"]:
             result = known(inspect_prefix(given["prefix"]))
         else:
-            manifest = Manifest.from_dict(given["manifest"])
-            store = Store(given["root"])
-            result = step(given["phase"], store, given["name"], given["digest"], manifest, given["uploader"])
+            result = step(given, Manifest.from_dict(given["manifest"]))
+            if not module.check_mode and not result["missing"]:
+                # Its age keeps it from being pruned while a staging that uses it has no release yet.
+                os.utime(os.path.join(result["path"], RECORD))
     except DeployError as error:
         module.fail_json(msg=f"environment {given['name']}: {error}")
     except OSError as error:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ansible_collections.deployer.sglang.plugins.module_utils import environment_report
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import (
     engine_named,
     llamafactory_options,
@@ -17,17 +16,22 @@ from ansible_collections.deployer.sglang.plugins.module_utils.engines import (
     python_source,
     sglang_options,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
-    REQUIREMENTS_LOCK,
-    lock_digest,
-    locked_packages,
+from ansible_collections.deployer.sglang.plugins.module_utils.environments import needs
+from ansible_collections.deployer.sglang.plugins.module_utils.environments import report as environment_report
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import installed_bytes
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
+    Lock,
+    load_lock,
     wheel_identity,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.needs import (
+    cuda_runtime,
+    highest_version,
+    needed_glibc,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import (
     LARGEST_SOURCE,
     EnvironmentReport,
-    cuda_runtime,
-    needed_glibc,
     read_engines,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -40,9 +44,8 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import che
 # Another version of these reads otherwise.
 CODE = tuple(
     module.__file__
-    for module in (environment_report, llamafactory_options, option_table, python_source, sglang_options)
+    for module in (environment_report, llamafactory_options, needs, option_table, python_source, sglang_options)
 )
-CONDA_GROWTH = 4  # how much larger a conda package is once it is unpacked; a rule of thumb
 
 
 def report_bundle(name: str, lock: str, root: str, engines: Sequence[str]) -> EnvironmentReport:
@@ -56,10 +59,18 @@ def report_bundle(name: str, lock: str, root: str, engines: Sequence[str]) -> En
     """
     try:
         check_bundle(lock)
-        digest = lock_digest(lock)
+        locked = load_lock(lock)
+        digest = locked.digest
         wheels = sorted(Path(lock, "bundle", "wheels").glob("*.whl"))
-        state = canonical_json([digest, list(engines), [identity(str(path)) for path in (*wheels, *CODE)]])
-        value = cached("bundles", os.path.realpath(lock), state, lambda: _read(lock, wheels, engines).as_dict())
+        state = canonical_json(
+            [digest, str(locked.needs), list(engines), [identity(str(path)) for path in (*wheels, *CODE)]]
+        )
+        value = cached(
+            "bundles",
+            os.path.realpath(lock),
+            state,
+            lambda: _read(locked, Path(lock, "bundle"), wheels, engines).as_dict(),
+        )
         report = EnvironmentReport.from_dict(value)
     except DeployError as error:
         return EnvironmentReport(name, problem=(error.problem, error.fix))
@@ -69,19 +80,17 @@ def report_bundle(name: str, lock: str, root: str, engines: Sequence[str]) -> En
     return replace(report, name=name, path=path, digest=digest)
 
 
-def _read(lock: str, wheels: Sequence[Path], engines: Sequence[str]) -> EnvironmentReport:
-    bundle = Path(lock, "bundle")
-    versions = locked_packages((bundle / REQUIREMENTS_LOCK).read_text(encoding="utf-8"))
+def _read(locked: Lock, bundle: Path, wheels: Sequence[Path], engines: Sequence[str]) -> EnvironmentReport:
+    versions = {wheel.name: wheel.version for wheel in locked.wheels}
     sources = {engine: _sources(wheels, engine) for engine in engines}
-    unpacked = sum(_unpacked(path) for path in wheels)
-    conda = sum(path.stat().st_size for path in bundle.glob("conda/*/*") if path.is_file())
     return EnvironmentReport(
         name="",
         versions=versions,
-        glibc=needed_glibc(path.name for path in wheels),
-        cuda=cuda_runtime(versions),
+        # What the lock states counts as well: conda's packages have no tags.
+        glibc=highest_version([needed_glibc(path.name for path in wheels), locked.needs.glibc]),
+        cuda=cuda_runtime(versions) or locked.needs.cuda,
         transfer=sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()),
-        installed=unpacked + conda * CONDA_GROWTH,
+        installed=installed_bytes(bundle),
         **read_engines(sources, versions),
     )
 
@@ -99,8 +108,3 @@ def _sources(wheels: Sequence[Path], engine: str) -> Mapping[str, str]:
                     and any(fnmatch.fnmatch(name, pattern) for pattern in engine_named(engine).sources)
                 }
     return {}
-
-
-def _unpacked(path: Path) -> int:
-    with zipfile.ZipFile(path) as archive:
-        return sum(member.file_size for member in archive.infolist())

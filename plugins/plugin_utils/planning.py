@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
@@ -53,12 +54,14 @@ def environment_reports(
         root: the deployment's root folder.
         inventory: folder that relative paths are taken from.
     """
-    return {
-        one.name: host.environments.get(one.name, EnvironmentReport(one.name, one.prefix))
-        if one.prefix
-        else report_bundle(one.name, controller_path(str(one.lock), inventory), root, engines_of(one.name, services))
-        for one in environments
-    }
+
+    def report(one: Environment) -> EnvironmentReport:
+        if one.prefix:
+            return host.environments.get(one.name, EnvironmentReport(one.name, one.prefix))
+        lock = controller_path(str(one.lock), inventory)
+        return replace(report_bundle(one.name, lock, root, engines_of(one.name, services)), backend=one.backend)
+
+    return {one.name: report(one) for one in environments}
 
 
 def read_models(sources: Mapping[str, str]) -> Models:

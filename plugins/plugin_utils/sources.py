@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import bundle_problems, lock_digest
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import bundle_problems, lock_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 

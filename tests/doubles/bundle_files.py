@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils import environment_build, environment_lock
+from ansible_collections.deployer.sglang.plugins.module_utils.environments import installers as environment_installers
+from ansible_collections.deployer.sglang.plugins.module_utils.environments import lock as environment_lock
 from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
 
 PYTHON = platform.python_version()
@@ -50,9 +52,9 @@ async def install(records, target_prefix, **options):
             archive.extractall(target_prefix)
 """
 
-# `uv pip install` in as much as build_environment uses of it.
+# `uv pip install` in as much as building an environment uses of it; it copies by way of its cache, like the real one.
 UV = """#!{python}
-import re, subprocess, sys, zipfile
+import os, re, shutil, sys, zipfile
 from pathlib import Path
 option = lambda name: sys.argv[sys.argv.index(name) + 1]
 print("Using the double of uv")
@@ -62,11 +64,14 @@ for line in Path(option("--requirements")).read_text().splitlines():
     if name == "full-disk":
         sys.exit("error: No space left on device (os error 28)")
     if name == "killer":
-        import os, signal
+        import signal
         os.kill(os.getppid(), signal.SIGKILL)
     if name != "forgotten":
         wheel = next(Path(option("--find-links")).glob(name.replace("-", "_") + "-" + version + "-*.whl"))
-        zipfile.ZipFile(wheel).extractall(site)
+        unpacked = Path(option("--cache-dir"), "archive", wheel.stem)
+        if not unpacked.exists():
+            zipfile.ZipFile(wheel).extractall(unpacked)
+        shutil.copytree(unpacked, site, copy_function=os.link, dirs_exist_ok=True)
 """
 
 
@@ -77,12 +82,21 @@ def write_wheel(folder: Path, name: str, version: str, files: dict[str, str] | N
     path = folder / f"{stem}-py3-none-any.whl"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     wheel_file = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    info = {"METADATA": metadata, "WHEEL": wheel_file, "RECORD": ""}
-    contents = {**(files or {}), **{f"{stem}.dist-info/{member}": text for member, text in info.items()}}
+    info = {f"{stem}.dist-info/METADATA": metadata, f"{stem}.dist-info/WHEEL": wheel_file}
+    contents = {**(files or {}), **info}
+    contents[f"{stem}.dist-info/RECORD"] = _record(contents, f"{stem}.dist-info/RECORD")
     with zipfile.ZipFile(path, "w") as wheel:
         for member, content in contents.items():
             wheel.writestr(zipfile.ZipInfo(member), content)
     return path
+
+
+def _record(contents: dict[str, str], own_name: str) -> str:
+    """A wheel's RECORD (PEP 376)."""
+    digests = {name: hashlib.sha256(text.encode()).digest() for name, text in contents.items()}
+    words = {name: base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for name, digest in digests.items()}
+    lines = [f"{name},sha256={words[name]},{len(contents[name])}" for name in contents]
+    return "\n".join([*lines, f"{own_name},,", ""])
 
 
 def write_python_package(folder: Path, version: str = PYTHON) -> Path:
@@ -134,14 +148,23 @@ def use_installer_doubles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for tool in environment_lock.INSTALLERS:
         wheel = write_wheel(folder, tool.name, tool.version, contents[tool.name])
         installers.append(replace(tool, sha256=hashlib.sha256(wheel.read_bytes()).hexdigest()))
-    for module in (environment_lock, environment_build):
+    for module in (environment_lock, environment_installers):
         monkeypatch.setattr(module, "INSTALLERS", tuple(installers))
 
 
-def write_bundle(bundle: Path, wheels: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A complete bundle with doubles for its installers, `wheels` by name and version; returns it."""
+def write_bundle(
+    bundle: Path,
+    wheels: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, dict[str, str]] | None = None,
+) -> Path:
+    """A complete bundle with doubles for its installers, `wheels` by name and version; returns it.
+
+    `files` are those of a wheel, by its name: path inside site-packages -> text.
+    """
     python = write_python_package(bundle / "conda" / "linux-64")
-    built = [write_wheel(bundle / "wheels", name, version) for name, version in wheels.items()]
+    own = files or {}
+    built = [write_wheel(bundle / "wheels", name, version, own.get(name)) for name, version in wheels.items()]
     (bundle / "conda" / "noarch").mkdir()
     (bundle / "conda" / "noarch" / "repodata.json").write_text('{"packages": {}}')
     (bundle / "conda" / "linux-64" / "repodata.json").write_text(json.dumps({"packages": {python.name: {}}}))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.option_table import Option, OptionTable
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu, GpuFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import UNLIMITED, HostFacts

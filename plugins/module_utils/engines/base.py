@@ -33,6 +33,8 @@ class Engine:
         readiness: the path that answers 200 once the engine can serve.
         option_check: Python source, run by the environment's python with the engine's arguments: exits 0 when the
             installed version takes them all; otherwise it prints why, and exits with another status.
+        imports: modules that have to be importable in a working environment; what starts the engine needs them.
+        check_module: the engine's own check of a host with GPUs, run with `-m`; '' for none.
         sources: patterns of the files below site-packages that declare its options and chat templates.
         read_options: those files' texts and the installed version -> the options that it knows; runs nothing of it.
         read_templates: the same texts -> the system prompt that each chat template adds by itself.
@@ -50,6 +52,8 @@ class Engine:
     read_options: Callable[[Mapping[str, str], str], OptionTable]
     read_templates: Callable[[Mapping[str, str]], dict[str, str]] = lambda sources: {}
     aliases: Mapping[str, str] = field(default_factory=dict)
+    imports: Sequence[str] = ()
+    check_module: str = ""
 
     def canonical(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options by the names that launch scripts have; of two spellings of one option the first counts."""

@@ -53,4 +53,5 @@ ENGINE = Engine(
     sources=SOURCES,
     read_options=read_options,
     read_templates=read_template_defaults,
+    imports=("torch", "transformers", "llamafactory.hparams"),
 )

@@ -85,4 +85,6 @@ ENGINE = Engine(
     sources=SOURCES,
     read_options=read_options,
     aliases=ALIASES,
+    imports=("torch", "transformers", "sglang.srt.server_args"),
+    check_module="sglang.check_env",
 )

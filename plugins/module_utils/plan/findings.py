@@ -77,6 +77,7 @@ CATALOGUE: dict[str, str] = {
     # environments
     "environment-missing": ERROR,
     "engine-missing": ERROR,
+    "backend-missing": ERROR,
     "glibc-too-old": ERROR,
     "driver-too-old": ERROR,
     # what serves before

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import (
+    BRING_BACKEND,
+    CONDAS,
+    SEARCHED,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import UNLIMITED, HostFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import (
     WARNING,
@@ -222,6 +228,20 @@ def _environment(host: HostFacts, environment: EnvironmentReport, gpus: int) -> 
                 "use a newer distribution, or lock versions that run on this one",
             )
         )
+    if environment.backend in CONDAS and os.path.basename(environment.path) not in host.built:
+        name = environment.backend
+        seen = host.condas.get(name, "not found")
+        problem = f"is to be built by {name}, and this host has none, {SEARCHED}"
+        check = _check(
+            f"{name} for {environment.name}",
+            seen,
+            name in host.condas,
+            "backend-missing",
+            subject,
+            problem,
+            BRING_BACKEND.format(name),
+        )
+        checks.append(check)
     oldest = DRIVERS.get(next(iter(version_of(environment.cuda)), 0))
     if gpus and oldest and host.gpus.driver:
         wanted = ".".join(map(str, oldest))

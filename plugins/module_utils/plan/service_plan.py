@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_report import EnvironmentReport
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     parse_conda_lock,
     parse_requirements_lock,
 )

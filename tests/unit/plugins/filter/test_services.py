@@ -21,8 +21,8 @@ SERVICE: dict[str, Any] = {
 
 def test_what_is_used_is_brought_once_and_what_is_not_used_is_left() -> None:
     assert FILTERS["environments_used"]([SERVICE], ENVIRONMENTS) == [
-        {"name": "sglang", "lock": "locks/sglang", "prefix": ""},
-        {"name": "llamafactory", "lock": "", "prefix": "/opt/lf"},
+        {"name": "sglang", "lock": "locks/sglang", "prefix": "", "backend": "rattler"},
+        {"name": "llamafactory", "lock": "", "prefix": "/opt/lf", "backend": "rattler"},
     ]
     assert FILTERS["models_used"]([SERVICE], ENVIRONMENTS) == [{"name": "team-code2sql", "source": "/data/qwen"}]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import host_probe, procfs
-from ansible_collections.deployer.sglang.plugins.module_utils.environment import RECORD
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts, Listener, Running
 from ansible_collections.deployer.sglang.plugins.module_utils.host_probe import read_host

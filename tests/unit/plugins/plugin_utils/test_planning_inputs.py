@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import INSTALLERS
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import INSTALLERS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files, listing_digest
 from ansible_collections.deployer.sglang.plugins.plugin_utils import bundles, model_folders

@@ -113,6 +113,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "host-shm": host(shm=2**26),
     "environment-missing": report(problem=("/opt/conda/envs/sglang has no bin/python", "")),
     "engine-missing": report(versions={"torch": "2.9.1"}),
+    "backend-missing": report(backend="mamba"),
     "glibc-too-old": host(glibc="2.17"),
     "driver-too-old": gpus(driver="515.105.01"),
     "served-name-lost": service(model={"source": MODEL}, predecessor=BEFORE),

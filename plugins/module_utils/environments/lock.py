@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,7 +22,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_
 CONDA_LOCK = "conda-linux-64.lock"
 REQUIREMENTS_LOCK = "requirements.lock"
 SUBDIRS = ("linux-64", "noarch")
-RELOCK = "write the lock again: `conda list --explicit --sha256`, `uv pip compile --generate-hashes`"
+PLATFORM = "linux-64"
+RELOCK = "lock again: `deployer lock NAME`, or `conda list --explicit --sha256`, `uv pip compile --generate-hashes`"
+RELOCK_PLATFORM = f"hosts are {PLATFORM}: lock again with `deployer lock NAME`, or conda-lock's `-p {PLATFORM}`"
+# conda's subfolders: the operating system comes first.
+_SUBDIR = re.compile(r"(?:linux|osx|win|freebsd|emscripten|wasi|zos)-[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,31 @@ class LockedWheel:
 
 
 @dataclass(frozen=True)
+class LockNeeds:
+    """What a lock's header says of it; all of it empty in a lock that was written by hand.
+
+    Attributes:
+        inputs: sha256 (hex) of what it was made from: environment.yml and virtual-packages.yml.
+        python: version of the locked python, `3.12.11`.
+        glibc: the oldest glibc that all of it runs on, `2.34`.
+        cuda: the CUDA runtime that it brings, `13.0`; '' for none.
+        download: bytes of all files together.
+    """
+
+    inputs: str = ""
+    python: str = ""
+    glibc: str = ""
+    cuda: str = ""
+    download: int = 0
+
+
+@dataclass(frozen=True)
 class Lock:
-    """The two lock files, read."""
+    """The two lock files, read. `needs` is what the header says; it does not count for the digest."""
 
     conda: tuple[CondaPackage, ...]
     wheels: tuple[LockedWheel, ...]
+    needs: LockNeeds = field(default=LockNeeds(), compare=False)
 
     @property
     def digest(self) -> str:
@@ -128,9 +152,11 @@ def load_lock(folder: str | Path) -> Lock:
         DeployError: a file is missing, or a line is not a locked package; names file and line.
     """
     folder = Path(folder)
+    conda = _read(folder / CONDA_LOCK)
     return Lock(
-        conda=parse_conda_lock(_read(folder / CONDA_LOCK), str(folder / CONDA_LOCK)),
+        conda=parse_conda_lock(conda, str(folder / CONDA_LOCK)),
         wheels=parse_requirements_lock(_read(folder / REQUIREMENTS_LOCK), str(folder / REQUIREMENTS_LOCK)),
+        needs=parse_needs(conda),
     )
 
 
@@ -155,12 +181,27 @@ def locked_packages(requirements_text: str) -> dict[str, str]:
     return {wheel.name: wheel.version for wheel in parse_requirements_lock(requirements_text)}
 
 
+def parse_needs(text: str) -> LockNeeds:
+    """What the header of a lock file's text says; what is missing or malformed in it stays empty."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            break
+        match = re.fullmatch(r"# (inputs: sha256|python|glibc|cuda|download): ?([0-9a-f][\w.+!]*)", line)
+        if match is not None:
+            found.setdefault(match.group(1).partition(":")[0], match.group(2))
+    download = found.pop("download", "")
+    return LockNeeds(download=int(download) if re.fullmatch(r"[0-9]{1,18}", download) else 0, **found)
+
+
 def parse_conda_lock(text: str, source: str = CONDA_LOCK) -> tuple[CondaPackage, ...]:
     """The packages of a conda lock's text; `source` names the file in errors.
 
     Raises:
-        DeployError: no `@EXPLICIT` line, a line that is no package URL, or one without sha256.
+        DeployError: no `@EXPLICIT` line, a line that is no package URL, or one without sha256; a lock for another
+            platform than the hosts'.
     """
+    _check_platform(text, source)
     packages = []
     explicit = False
     for number, line in _lines(text):
@@ -170,9 +211,11 @@ def parse_conda_lock(text: str, source: str = CONDA_LOCK) -> tuple[CondaPackage,
         url, _, fragment = line.partition("#")
         parts = urlsplit(url).path.split("/")
         subdir, file_name = unquote(parts[-2]) if len(parts) > 1 else "", unquote(parts[-1])
+        if _SUBDIR.fullmatch(subdir) and subdir not in SUBDIRS and file_name.endswith((".conda", ".tar.bz2")):
+            raise DeployError(f"{source} line {number}: {file_name} is locked for {subdir}", fix=RELOCK_PLATFORM)
         if subdir not in SUBDIRS or not file_name.endswith((".conda", ".tar.bz2")):
             raise DeployError(
-                f"{source} line {number} is not the URL of a linux-64 or noarch package: {line}", fix=RELOCK
+                f"{source} line {number} is not the URL of a linux-64 or noarch package: {_bare(line)}", fix=RELOCK
             )
         digest = re.fullmatch(r"sha256:([0-9a-f]{64})", fragment)
         if digest is None:
@@ -181,6 +224,19 @@ def parse_conda_lock(text: str, source: str = CONDA_LOCK) -> tuple[CondaPackage,
     if not explicit:
         raise DeployError(f"{source} has no @EXPLICIT line", fix=RELOCK)
     return tuple(packages)
+
+
+def _bare(url: str) -> str:
+    """A line of a lock without the credentials that somebody may have left in its URL."""
+    return re.sub(r"(?<=://)[^/\s]*@|/t/[^/\s]+(?=/)", "", url)
+
+
+def _check_platform(text: str, source: str) -> None:
+    """Refuse a lock whose comment `# platform: …` names another platform than the hosts'."""
+    for number, line in enumerate(text.splitlines(), 1):
+        match = re.match(r"#\s*platform:\s*(\S+)", line)
+        if match is not None and match.group(1) != PLATFORM:
+            raise DeployError(f"{source} line {number}: it is locked for {match.group(1)}", fix=RELOCK_PLATFORM)
 
 
 def parse_requirements_lock(text: str, source: str = REQUIREMENTS_LOCK) -> tuple[LockedWheel, ...]:

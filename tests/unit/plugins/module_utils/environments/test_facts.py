@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
     RECORD,
     EnvironmentFacts,
     inspect_prefix,

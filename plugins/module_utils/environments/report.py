@@ -8,20 +8,18 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.option_table import OptionTable
-from ansible_collections.deployer.sglang.plugins.module_utils.environment import inspect_prefix
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import inspect_prefix
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.needs import cuda_runtime, needed_glibc
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 LARGEST_SOURCE = 4 * 2**20  # bytes
-LEGACY_TAGS = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}  # PEP 600
-_TAG = re.compile(r"(manylinux(?:1|2010|2014))_x86_64|manylinux_(\d+)_(\d+)_x86_64")
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class EnvironmentReport:
         problem: why there is no such environment, with the fix behind it; ('', '') when there is.
         transfer: bytes that have to be brought to a host without it.
         installed: bytes that it takes there once it is built.
+        backend: what is to install its conda packages there; '' where nothing is built.
     """
 
     name: str
@@ -53,6 +52,7 @@ class EnvironmentReport:
     problem: tuple[str, str] = ("", "")
     transfer: int = 0
     installed: int = 0
+    backend: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
@@ -115,30 +115,6 @@ def read_engines(sources: Mapping[str, Mapping[str, str]], versions: Mapping[str
         except DeployError:
             continue  # the plan says that the options were not read; staging asks the engine itself
     return {"options": tables, "templates": templates}
-
-
-def needed_glibc(tags: Iterable[str]) -> str:
-    """The glibc that a set of wheels needs: of each wheel the lowest that its tags offer, of all the highest.
-
-    Args:
-        tags: the platform tags of each wheel, in one text a wheel.
-    """
-    needed = [min(found) for text in tags if (found := _glibc_versions(text))]
-    return ".".join(map(str, max(needed))) if needed else ""
-
-
-def _glibc_versions(text: str) -> list[tuple[int, int]]:
-    found = _TAG.finditer(text)
-    return [LEGACY_TAGS[m.group(1)] if m.group(1) else (int(m.group(2)), int(m.group(3))) for m in found]
-
-
-def cuda_runtime(versions: Mapping[str, str]) -> str:
-    """The CUDA version that an environment brings, `12.8`: its runtime package's, else the one in torch's version."""
-    for package in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12"):
-        if package in versions:
-            return ".".join(versions[package].split(".")[:2])
-    local = re.search(r"\+cu(\d{2})(\d)$", versions.get("torch", ""))
-    return f"{local.group(1)}.{local.group(2)}" if local else ""
 
 
 def _tag_lines(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,17 +15,18 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     bundle_problems,
     lock_digest,
     locked_packages,
     normalize_name,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file, pretty_json, write_file
 
 __all__ = [
     "RECORD",
+    "UNFINISHED",
     "EnvironmentFacts",
     "bundle_problems",
     "inspect_prefix",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 RECORD = "environment.json"
+UNFINISHED = ".building"  # in a prefix whose build has not ended
 SCHEMA = 1
 PROBE_SECONDS = 60
 
@@ -49,6 +52,7 @@ class EnvironmentFacts:
         packages: version of every installed Python package by PEP 503 name.
         digest: names the content: the lock's digest for an environment built from one, else of `python` and `packages`.
         name: the environment's name in the inventory; empty when it was not recorded.
+        listing: sha256 of the listing of its files, which a build leaves; empty where there is none.
     """
 
     prefix: str
@@ -56,6 +60,7 @@ class EnvironmentFacts:
     packages: Mapping[str, str]
     digest: str
     name: str = ""
+    listing: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as plain data, for a module's result."""
@@ -66,6 +71,8 @@ def inspect_prefix(prefix: str | Path) -> EnvironmentFacts:
     """Facts of any existing conda environment or venv; changes nothing.
 
     Runs the interpreter once, isolated and without its site-packages, so that nothing of the environment is imported.
+    The digest is taken over what the installers recorded: it differs after any installation or removal, also of the
+    same version built otherwise; it is the same on two hosts where the same was installed at the same path.
 
     Raises:
         DeployError: there is no `bin/python`, or it does not run.
@@ -73,7 +80,10 @@ def inspect_prefix(prefix: str | Path) -> EnvironmentFacts:
     prefix = Path(prefix)
     python = interpreter_version(prefix)
     packages = installed_packages(prefix, python)
-    content = json.dumps([python, sorted(packages.items())], separators=(",", ":"))
+    records = [prefix.glob("conda-meta/*.json"), site_packages(prefix, python).glob("*.dist-info/RECORD")]
+    records.append(site_packages(prefix, python).glob("*.dist-info/direct_url.json"))
+    hashes = sorted((str(path.relative_to(prefix)), hash_file(path)) for found in records for path in found)
+    content = json.dumps([python, sorted(packages.items()), hashes], separators=(",", ":"))
     return EnvironmentFacts(str(prefix), python, packages, hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -91,22 +101,29 @@ def load_environment(prefix: str | Path) -> EnvironmentFacts | None:
                 f"{path} has schema {record['schema']}, this version reads {SCHEMA}",
                 fix="use the version of the deployer that built it, or remove the environment to build it again",
             )
-        return EnvironmentFacts(str(prefix), record["python"], record["packages"], record["digest"], record["name"])
+        listing = record.get("listing", "")  # 0.1 left none
+        return EnvironmentFacts(
+            str(prefix), record["python"], record["packages"], record["digest"], record["name"], listing
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DeployError(f"{path} is not readable: {error!r}", fix=f"remove {prefix} to build it again") from error
 
 
-def record_environment(facts: EnvironmentFacts, built_at: str) -> None:
+def record_environment(
+    facts: EnvironmentFacts, built_at: str, backend: str = "", proof: Mapping[str, str] | None = None
+) -> None:
     """Write the record that makes a build visible: whole and on disk, or not at all.
 
     Args:
         facts: what was built; `facts.prefix` exists.
         built_at: when, ISO 8601.
+        backend: what installed the conda packages.
+        proof: what the engines' own checks printed, by engine.
     """
     path = Path(facts.prefix) / RECORD
-    content = {"schema": SCHEMA, **facts.as_dict(), "built_at": built_at}
+    content = {"schema": SCHEMA, **facts.as_dict(), "built_at": built_at, "backend": backend, "proof": proof or {}}
     del content["prefix"]
     write_file(str(path), pretty_json(content))
 
@@ -127,8 +144,13 @@ def interpreter_version(prefix: Path, imports: str = "sys") -> str:
     probe = f"import sys, {imports}; print('%d.%d.%d' % sys.version_info[:3])"
     try:
         # -I -S: no PYTHONPATH, no user site, no .pth file of the environment.
-        done = subprocess.run(
-            [str(python), "-I", "-S", "-c", probe], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [str(python), "-I", "-S", "-c", probe],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+            **_as_owner(prefix),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeployError(f"{python} does not run: {error}", fix=fix) from error
@@ -137,11 +159,23 @@ def interpreter_version(prefix: Path, imports: str = "sys") -> str:
     return done.stdout.strip()
 
 
+def _as_owner(prefix: Path) -> dict[str, Any]:
+    """Popen's arguments for root to run what another user could have put there as that user."""
+    owner = prefix.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return {}
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": [], "cwd": "/"}
+
+
+def site_packages(prefix: Path, python: str) -> Path:
+    """Where an interpreter of version `python` keeps the packages of `prefix`."""
+    return prefix / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
+
+
 def installed_packages(prefix: Path, python: str) -> dict[str, str]:
     """Version of every package in the environment's site-packages, by PEP 503 name; imports none of them."""
-    site_packages = prefix / "lib" / f"python{'.'.join(python.split('.')[:2])}" / "site-packages"
     found: dict[str, str] = {}
-    for distribution in distributions(path=[str(site_packages)]):
+    for distribution in distributions(path=[str(site_packages(prefix, python))]):
         metadata = distribution.metadata
         if metadata["Name"] and metadata["Version"]:
             found.setdefault(normalize_name(metadata["Name"]), metadata["Version"])

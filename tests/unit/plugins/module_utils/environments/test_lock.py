@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock import (
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
+    LockNeeds,
     bundle_problems,
     damaged_files,
     load_lock,
@@ -12,6 +13,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environment_lock i
     locked_packages,
     normalize_version,
     parse_conda_lock,
+    parse_needs,
     parse_requirements_lock,
     wheel_identity,
 )
@@ -100,13 +102,50 @@ def test_refuses_requirements_that_are_not_locked(line: str, problem: str) -> No
     [
         (CONDA.replace("@EXPLICIT\n", ""), "no @EXPLICIT line"),
         (CONDA.replace(f"#sha256:{A}", ""), "line 2 has no #sha256:<hex> behind python-3.11.9-h1_0_cpython.conda"),
-        ("@EXPLICIT\nhttps://conda.example/osx-64/a-1-0.conda", "not the URL of a linux-64 or noarch package"),
+        ("@EXPLICIT\nhttps://conda.example/osx-arm64/a-1-0.conda", "line 2: a-1-0.conda is locked for osx-arm64"),
+        ("# platform: osx-arm64\n@EXPLICIT\n", "line 1: it is locked for osx-arm64"),
+        ("@EXPLICIT\nhttps://conda.example/a-1-0.conda", "not the URL of a linux-64 or noarch package"),
         ("@EXPLICIT\npython=3.11", "not the URL of a linux-64 or noarch package"),
     ],
 )
 def test_refuses_conda_lines_that_are_not_locked(text: str, problem: str) -> None:
     with pytest.raises(DeployError, match=problem):
         parse_conda_lock(text)
+
+
+def test_refused_platform_says_what_hosts_are() -> None:
+    with pytest.raises(DeployError) as error:
+        parse_conda_lock("# platform: osx-arm64\n@EXPLICIT\n")
+    assert "hosts are linux-64: lock again" in error.value.fix
+
+
+def test_errors_hold_no_credentials() -> None:
+    with pytest.raises(DeployError) as error:
+        parse_conda_lock("@EXPLICIT\nhttps://me:hunter2@conda.example/t/to-ken/a-1-0.conda")
+    assert "https://conda.example/a-1-0.conda" in error.value.problem
+
+
+HEADER = f"""# Made by `deployer lock sglang`
+# platform: linux-64
+# inputs: sha256:{B}
+# python: 3.12.11
+# glibc: 2.34
+# cuda: 13.0
+# download: 123456
+"""
+
+
+def test_header_says_what_the_lock_needs(tmp_path: Path) -> None:
+    plain = load_lock(lock_in(tmp_path / "plain"))
+    made = load_lock(lock_in(tmp_path / "made", HEADER + CONDA, HEADER + REQUIREMENTS))
+    assert made.needs == LockNeeds(inputs=B, python="3.12.11", glibc="2.34", cuda="13.0", download=123456)
+    assert plain.needs == LockNeeds()
+    assert (made, made.digest) == (plain, plain.digest)
+
+
+@pytest.mark.parametrize("text", ["", "# python:\n# download: many\n", "@EXPLICIT\n# python: 3.12\n", "# glibc 2.34"])
+def test_what_is_no_header_says_nothing(text: str) -> None:
+    assert parse_needs(text) == LockNeeds()
 
 
 def test_missing_lock_names_file_and_fix(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Environments: locks, what a host has, building from a bundle, and proving what was built."""

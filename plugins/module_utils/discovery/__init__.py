@@ -1,0 +1,1 @@
+"""Which environments a host has, found by reading alone."""

@@ -1,0 +1,1 @@
+"""Pruning a host: what lies there, who uses it, what may go, and its removal."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployer import __version__, results
+from deployer import __version__, environment_commands, results
+from deployer.command_line import (
+    PASS_ON,
+    PASS_ON_HELP,
+    Check,
+    ExtraVars,
+    Inventory,
+    Json,
+    Limit,
+    Verbose,
+    asked,
+    explain,
+    invocation_of,
+)
 from deployer.console import Reporter, outcome_table, status_details, status_table
 from deployer.journal import Journal, kept
 from deployer.plan_view import Line, doctor_lines, plan_lines, print_lines
@@ -29,18 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Inventory = Annotated[
-    list[str] | None, typer.Option("-i", "--inventory", help="Inventory, as ansible-playbook takes it.")
-]
-Limit = Annotated[str, typer.Option("-l", "--limit", help="Only these hosts, as a host pattern.")]
-ExtraVars = Annotated[
-    list[str] | None, typer.Option("-e", "--extra-vars", help="key=value or @file, as ansible-playbook.")
-]
-Check = Annotated[bool, typer.Option("--check", help="Change nothing, say what would change.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also show steps that changed nothing.")]
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
-PASS_ON_HELP = "Words after -- go to ansible-playbook as they are, for example: -- --vault-password-file vault.txt"
 PLAN_EXIT_CODES = "Exit codes: 0 clean, 1 warnings, 2 errors, or a host that could not be planned."
 EXIT_CODES = "Exit codes: 0 done, 1 failed and restored, 2 refused before anything changed, 3 failed and not restored."
 
@@ -59,7 +55,7 @@ def rollout(
 
     Example: python -m deployer rollout -i inventory/hosts.yml -l gpu-nodes
     """
-    invocation = _invocation(context, inventory, limit, extra_vars, check)
+    invocation = invocation_of(context, inventory, limit, extra_vars, check)
     raise typer.Exit(_change("deploy", "rollout", invocation, as_json, verbose))
 
 
@@ -77,7 +73,7 @@ def rollback(
 
     Example: python -m deployer rollback -i inventory/hosts.yml -l gpu-nodes
     """
-    invocation = _invocation(context, inventory, limit, extra_vars, check)
+    invocation = invocation_of(context, inventory, limit, extra_vars, check)
     raise typer.Exit(_change("rollback", "rollback", invocation, as_json, verbose))
 
 
@@ -95,12 +91,12 @@ def status(
 
     Example: python -m deployer status -i inventory/hosts.yml --json
     """
-    summary, run = _status(_invocation(context, inventory, limit, extra_vars, check=False))
+    summary, run = _status(invocation_of(context, inventory, limit, extra_vars, check=False))
     if as_json:
         typer.echo(json.dumps({h.host: _status_json(h) for h in summary.hosts.values()}, indent=2))
     elif summary.hosts:
         _print_status(summary, Console())
-    _explain(summary, run, Console(stderr=True))
+    explain(summary, run, Console(stderr=True))
     states = [service["state"] for host in summary.hosts.values() for service in host.services]
     if run.status != 0 or not states:
         raise typer.Exit(2)
@@ -124,7 +120,7 @@ def plan(
     if offline != bool(gpu):
         raise typer.BadParameter("--offline and --gpu go together. Fix: plan --offline --gpu H200x8")
     variables = {"preflight_assume_gpus": gpu} if offline else {}
-    raise typer.Exit(_plan(_invocation(context, inventory, limit, extra_vars, False, variables), as_json, plan_lines))
+    raise typer.Exit(_plan(invocation_of(context, inventory, limit, extra_vars, False, variables), as_json, plan_lines))
 
 
 @app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {PLAN_EXIT_CODES}")
@@ -139,29 +135,8 @@ def doctor(
 
     Example: python -m deployer doctor -i inventory/hosts.yml
     """
-    variables = {"preflight_scope": "host"}
-    raise typer.Exit(_plan(_invocation(context, inventory, limit, extra_vars, False, variables), as_json, doctor_lines))
-
-
-@app.command()
-def bundle(
-    lock: Annotated[Path, typer.Argument(help="Folder with conda-linux-64.lock and requirements.lock.")],
-    wheels: Annotated[
-        list[Path] | None, typer.Option(help="Folder to take wheels from before any index is asked.")
-    ] = None,
-) -> None:
-    """Fetch every file that a lock names into LOCK/bundle, verified: what hosts are sent.
-
-    Example: python -m deployer bundle environments/sglang
-    """
-    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-    from deployer.environments.bundle import make_bundle
-
-    try:
-        make_bundle(lock, lock / "bundle", wheel_sources=wheels or (), progress=typer.echo)
-    except DeployError as error:
-        typer.echo(f"bundle: {error}", err=True)
-        raise typer.Exit(2) from None
+    invocation = invocation_of(context, inventory, limit, extra_vars, False, {"preflight_scope": "host"})
+    raise typer.Exit(_plan(invocation, as_json, doctor_lines))
 
 
 def _version(wanted: bool) -> None:
@@ -175,46 +150,6 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     """Provision GPU hosts and switch them to SGLang services, safely."""
-
-
-def _invocation(
-    context: typer.Context,
-    inventory: list[str] | None,
-    limit: str,
-    extra_vars: list[str] | None,
-    check: bool,
-    variables: Mapping[str, Any] | None = None,
-) -> Invocation:
-    _refuse_arguments(inventory or (), context.args)
-    arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
-    initiator = {"cutover_initiator": f"{_user()}@{socket.gethostname()}"}
-    return Invocation(inventory or (), limit, check, {**initiator, **(variables or {})}, arguments)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
-        return f"uid {os.getuid()}"
-
-
-def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
-    """What could not work is refused before Ansible starts.
-
-    Raises:
-        typer.BadParameter: a word that belongs behind `--`, a prompt that nobody could answer, no such inventory.
-    """
-    if words and "--" not in sys.argv:
-        raise typer.BadParameter(f"unexpected {words[0]!r}. Fix: -l {words[0]} for a host, -- before words for Ansible")
-    for word in words:
-        if word in ("-K", "-k", "-J") or word.startswith("--ask-"):
-            raise typer.BadParameter(
-                f"{word} would wait for an answer that cannot be typed here. "
-                "Fix: --become-password-file, --connection-password-file or --vault-password-file"
-            )
-    for path in inventory:
-        if "," not in path and not Path(path).expanduser().exists():
-            raise typer.BadParameter(f"there is no inventory {path}. Fix: give the path of its hosts.yml")
 
 
 def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, verbose: bool) -> int:
@@ -257,7 +192,7 @@ def _report(summary: results.Summary, run: Run, invocation: Invocation, code: in
         console.print(outcome_table(summary))
     if code == results.DONE:
         return
-    _explain(summary, run, console)
+    explain(summary, run, console)
     if summary.lost_sight:
         console.print("a cut-over was under way and its end was not seen: asking the hosts", style="yellow")
     if not invocation.check and any(not host.described_wrongly for host in summary.hosts.values()):
@@ -282,24 +217,15 @@ def _print_status(summary: results.Summary, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _explain(summary: results.Summary, run: Run, console: Console) -> None:
-    """Where no host was met, Ansible's own words are the reason."""
-    if not summary.hosts:
-        lines = [line for line in run.output.splitlines() if line.strip()]
-        text = "\n".join(lines[-12:]) or "ansible-playbook said nothing"
-        console.print("no host was met: the inventory names none in gpu-nodes, or Ansible failed first:", style="red")
-        console.print(text, highlight=False, markup=False)
-
-
 def _plan(invocation: Invocation, as_json: bool, lines: Callable[[results.Summary], Iterable[Table | Line]]) -> int:
     """Plan every host, print what comes of it, and give the exit code."""
-    summary, run = _asked("preflight", invocation)
+    summary, run = asked("preflight", invocation)
     if as_json:
         typer.echo(json.dumps({h.host: _plan_json(h) for h in summary.hosts.values()}, indent=2))
     else:
         console = Console()
         print_lines(console, lines(summary) if summary.hosts else ())
-    _explain(summary, run, Console(stderr=True))
+    explain(summary, run, Console(stderr=True))
     return summary.plan_exit_code
 
 
@@ -310,21 +236,7 @@ def _plan_json(host: results.HostResult) -> dict[str, Any]:
 
 
 def _status(invocation: Invocation) -> tuple[results.Summary, Run]:
-    return _asked("status", invocation)
-
-
-def _asked(playbook: str, invocation: Invocation) -> tuple[results.Summary, Run]:
-    """Run a playbook that changes nothing, quietly."""
-    summary = results.Summary()
-
-    def on_event(event: Event) -> None:
-        nonlocal summary
-        step = results.parse_event(event)
-        if step is not None:
-            summary = summary.after(step)
-
-    run = run_playbook(playbook, invocation, on_event)
-    return summary, run
+    return asked("status", invocation)
 
 
 def _status_json(host: results.HostResult) -> dict[str, Any]:
@@ -338,6 +250,9 @@ def _outcome_json(host: results.HostResult) -> dict[str, Any]:
         "failure": host.failure,
         "services": [kept(cutover) for cutover in host.cutovers],
     }
+
+
+environment_commands.add_to(app)
 
 
 def main() -> None:

@@ -14,6 +14,11 @@ NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
 CUTOVER = "deployer.sglang.cutover"
 PREFLIGHT = "deployer.sglang.preflight"
 STATUS = "deployer.sglang.status"
+ENVIRONMENTS = "deployer.sglang.conda_env_info"
+VERIFY = "deployer.sglang.environment_verify"
+PRUNE = "deployer.sglang.prune"
+# Modules whose whole result is what was asked for.
+REPORTING = (ENVIRONMENTS, VERIFY, PRUNE)
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
 STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
@@ -49,12 +54,13 @@ class Step:
 
 @dataclass(frozen=True)
 class HostResult:
-    """What a run came to on one host."""
+    """What a run came to on one host; `reports` has the results of REPORTING modules, by module."""
 
     host: str
     cutovers: tuple[Mapping[str, Any], ...] = ()
     services: tuple[Mapping[str, Any], ...] = ()
     plan: Mapping[str, Any] | None = None
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     changed: bool = False
     failure: str = ""
     failed_task: str = ""
@@ -73,6 +79,16 @@ class Summary:
         """The summary with one more step."""
         host = _fold(self.hosts.get(step.host, HostResult(step.host)), step)
         return Summary({**self.hosts, step.host: host})
+
+    def reports_of(self, module: str) -> dict[str, Mapping[str, Any]]:
+        """What a REPORTING module returned, by host."""
+        return {name: host.reports[module] for name, host in self.hosts.items() if module in host.reports}
+
+    def silent(self, module: str) -> dict[str, str]:
+        """Why a REPORTING module returned nothing, by host."""
+        return {
+            name: host.failure or "was not asked" for name, host in self.hosts.items() if module not in host.reports
+        }
 
     @property
     def lost_sight(self) -> bool:
@@ -147,6 +163,8 @@ def _fold(host: HostResult, step: Step) -> HostResult:
         host = replace(host, services=tuple(step.result.get("services", ())))
     if step.action == PREFLIGHT and isinstance(step.result.get("plan"), Mapping):
         host = replace(host, plan=step.result["plan"])
+    if step.action in REPORTING and step.kind != "unreachable" and len(step.result) > 1:
+        host = replace(host, reports={**host.reports, step.action: step.result})
     if step.kind == "ok" or step.ignored:
         return host
     unreachable = host.unreachable or step.kind == "unreachable"

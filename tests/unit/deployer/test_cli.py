@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_what_cannot_work_is_refused_with_exit_code_2(
     words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.sys, "argv", ["deployer", *words])
+    monkeypatch.setattr(sys, "argv", ["deployer", *words])
     result = RUNNER.invoke(cli.app, words)
     assert result.exit_code == 2
     assert expected in " ".join(result.output.replace("│", " ").split())

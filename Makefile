@@ -66,6 +66,10 @@ test: test-packages lint  ## Everything: lint, unit tests, and the lab with the 
 bench-plan: $(VENV)/.development  ## How long planning 100 hosts takes on the controller; 1 when it is over 2 s.
 	@$(BIN)/python -m tests.benchmarks.plan
 
+.PHONY: bench-environment
+bench-environment: $(VENV)/.development  ## Building an environment against venv and pip; 1 when it takes over half the time.
+	@$(BIN)/python -m tests.benchmarks.environment
+
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo .deployer

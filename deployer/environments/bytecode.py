@@ -14,6 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.bytec
     pack_bytecode,
     packed_for,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
     interpreter_version,
     site_packages,
@@ -54,9 +55,10 @@ def compile_bundle(bundle: Path, lock: Lock, say: Say = lambda line: None) -> No
         prefix.mkdir()
         tools = Tools(work, (), lambda line: None)
         try:
-            install_conda_packages(tools, Backend(), bundle, lock, prefix, work / "conda")
+            caches = Caches(work, lasting=False)
+            install_conda_packages(tools, Backend(), bundle, lock, prefix, caches.conda("rattler"))
             python = interpreter_version(prefix)
-            install_wheels(tools, bundle, prefix, work / "wheels")
+            install_wheels(tools, bundle, prefix, caches)
             compile_bytecode(tools, prefix, python)
             pack_bytecode(site_packages(prefix, python), work / ARCHIVE, lock.digest)
             (work / ARCHIVE).replace(bundle / ARCHIVE)

@@ -32,8 +32,8 @@ class ActionModule(ActionBase):
         try:
             services, _ = parse_services(given["services"], given["environments"])
             services = with_gpus(services, given.pop("gpus", None) or {})
-            environments = {r["item"]["name"]: _artifact(r) for r in given["environment_results"]}
-            models = {r["item"]["source"]: _artifact(r) for r in given["model_results"]}
+            environments = {r["name"]: _artifact(r["name"], r) for r in given["environment_results"]}
+            models = {r["item"]["source"]: _artifact(r["item"]["name"], r) for r in given["model_results"]}
             if not environments or not models:
                 raise DeployError(
                     "environments and models were not looked at in this run",
@@ -85,5 +85,5 @@ def with_gpus(services: Sequence[Service], chosen: Mapping[str, Sequence[str]]) 
     return [resolved(service, service.name) for service in services]
 
 
-def _artifact(result: Mapping[str, Any]) -> Artifact:
-    return Artifact(result["item"]["name"], result["digest"], result["path"])
+def _artifact(name: str, result: Mapping[str, Any]) -> Artifact:
+    return Artifact(name, result["digest"], result["path"])

@@ -7,89 +7,107 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: environment
-short_description: Build a locked conda environment offline, or inspect one that is there
+short_description: Build locked environments offline, or inspect ones that are there
 version_added: "0.1.0"
 description:
-  - With O(lock), the bundle of that lock is sent from the controller and built on the host into a conda prefix
-    that is named
-    by the lock's digest. Neither network nor conda is needed there. A finished environment is never changed.
-  - With O(prefix), an environment that exists on the host is used as it is; it is only looked at.
+  - With C(lock), the bundle of that lock is sent from the controller and built on the host into a conda prefix that is
+    named by the lock's digest. Neither network nor conda is needed there. A finished environment is never changed.
+  - With C(prefix), an environment that exists on the host is used as it is; it is only looked at.
 options:
-  name:
-    description: Name of the environment.
-    type: str
+  environments:
+    description: The environments of the host. One round trip looks at all of them.
+    type: list
+    elements: dict
     required: true
-  lock:
-    description:
-      - Folder on the controller with C(conda-linux-64.lock), C(requirements.lock) and their C(bundle).
-      - Mutually exclusive with O(prefix).
-    type: path
-  prefix:
-    description: Prefix of an existing environment on the host.
-    type: path
-  backend:
-    description:
-      - What installs the conda packages. V(rattler) comes with the bundle; of the others, the host has to have the one
-        that is asked for. The wheels are always installed by uv, which comes with the bundle, too.
-    type: str
-    choices: [rattler, conda, mamba, micromamba]
-    default: rattler
     version_added: "0.2.0"
+    suboptions:
+      name:
+        description: Name of the environment.
+        type: str
+        required: true
+      lock:
+        description:
+          - Folder on the controller with C(conda-linux-64.lock), C(requirements.lock) and their C(bundle).
+          - Mutually exclusive with C(prefix).
+        type: path
+      prefix:
+        description: Prefix of an existing environment on the host.
+        type: path
+      backend:
+        description:
+          - What installs the conda packages. V(rattler) comes with the bundle; of the others, the host has to have the
+            one that is asked for. The wheels are always installed by uv, which comes with the bundle, too.
+        type: str
+        choices: [rattler, conda, mamba, micromamba]
+        default: rattler
+      digest:
+        description: Set by the action plugin, the lock's digest.
+        type: str
+      manifest:
+        description: Set by the action plugin, the bundle's files with sizes and sha256.
+        type: dict
   rebuild:
     description:
-      - Build the environment again where it is there already, because its files were changed. Refused while a process
-        runs from it.
+      - Hash the environments that were built from locks, and build those again whose files were changed. Refused while
+        a process runs from one.
     type: bool
     default: false
     version_added: "0.2.0"
-  digest:
-    description: Set by the action plugin, the lock's digest.
+  phase:
+    description: Set by the action plugin, which step of the transfer this is.
     type: str
+    choices: [query, prepare, land]
+    default: query
+  uploader:
+    description: Set by the action plugin, numeric id of the user who logs in.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - deployer.sglang.host.root
-  - deployer.sglang.host.push
 attributes:
   check_mode:
     support: full
-    description: Says whether the environment would be built, and where.
+    description: Says which environments would be built, and where.
   diff_mode:
     support: full
-    description: Names the prefix that would be built.
+    description: Names the prefixes that would be built.
 author:
   - The sglang-deployer maintainers
 """
 
 EXAMPLES = r"""
-- name: Ensure the locked environment is built
+- name: Ensure the locked environment is built, and look at one that is there
   deployer.sglang.environment:
-    name: sglang
-    lock: environments/sglang
-    root: /opt/inference
-
-- name: Look at an environment that is there
-  deployer.sglang.environment:
-    name: llamafactory
-    prefix: /home/me/miniconda3/envs/llamafactory
+    environments:
+      - name: sglang
+        lock: environments/sglang
+      - name: llamafactory
+        prefix: /home/me/miniconda3/envs/llamafactory
     root: /opt/inference
 """
 
 RETURN = r"""
-path:
-  description: Prefix of the environment.
-  type: str
+environments:
+  description: One entry an environment, in the order given.
+  type: list
+  elements: dict
   returned: success
-digest:
-  description: The lock's digest; for an existing prefix, a digest of its Python, packages and what installers recorded.
-  type: str
-  returned: success
-python:
-  description: Version of its interpreter.
-  type: str
-  returned: when the environment exists
-packages:
-  description: Versions of its Python packages by name.
-  type: dict
-  returned: when the environment exists
+  contains:
+    name:
+      description: Its name.
+      type: str
+    path:
+      description: Its prefix.
+      type: str
+    digest:
+      description: The lock's digest; for an existing prefix, that of its Python, packages and what installers recorded.
+      type: str
+    python:
+      description: Version of its interpreter; absent in check mode where it is not built yet.
+      type: str
+    packages:
+      description: Versions of its Python packages by name; absent in check mode where it is not built yet.
+      type: dict
 """
 
 import os
@@ -102,6 +120,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import Order, build_environment
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.check import check_environment
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
     RECORD,
     EnvironmentFacts,
@@ -129,15 +148,22 @@ def known(facts: EnvironmentFacts) -> dict:
     }
 
 
-def step(given: dict, manifest: Manifest) -> dict:
-    """One step of bringing the bundle here and building it; `missing` is what has still to be sent."""
+def step(environment: dict, given: dict, check_mode: bool) -> dict:
+    """One step of bringing one environment's bundle here and building it; `missing` is what has still to be sent."""
+    if environment["prefix"]:
+        return known(inspect_prefix(environment["prefix"]))
+    manifest = Manifest.from_dict(environment["manifest"])
     store = Store(given["root"])
-    digest = given["digest"]
-    prefix = store.environment(given["name"], digest)
+    digest = environment["digest"]
+    prefix = store.environment(environment["name"], digest)
     facts = load_environment(prefix)
-    if facts is not None and not given["rebuild"]:
+    wanted = given["rebuild"] and (given["phase"] != "query" or not check_environment(prefix, deep=True).sound)
+    if facts is not None and not wanted:
+        if not check_mode:
+            # Its age keeps it from being pruned while a staging that uses it has no release yet.
+            os.utime(os.path.join(prefix, RECORD))
         return known(facts)
-    find_backend(given["backend"])  # before gigabytes are sent
+    find_backend(environment["backend"])  # before gigabytes are sent
     arriving = store.incoming(digest)
     result = {"path": prefix, "digest": digest, "incoming": arriving}
     if given["phase"] == "prepare":
@@ -148,9 +174,9 @@ def step(given: dict, manifest: Manifest) -> dict:
             bundle=Path(arriving),
             prefix=Path(prefix),
             digest=digest,
-            name=given["name"],
+            name=environment["name"],
             caches=Caches(Path(store.shared_caches)),
-            backend=given["backend"],
+            backend=environment["backend"],
             rebuild=given["rebuild"],
         )
         facts = build_environment(order)
@@ -163,37 +189,41 @@ def step(given: dict, manifest: Manifest) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "lock": {"type": "path"},
-            "prefix": {"type": "path"},
+            "environments": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "lock": {"type": "path"},
+                    "prefix": {"type": "path"},
+                    "backend": {"type": "str", "choices": list(BACKENDS), "default": RATTLER},
+                    "digest": {"type": "str"},
+                    "manifest": {"type": "dict"},
+                },
+                "mutually_exclusive": [("lock", "prefix")],
+                "required_one_of": [("lock", "prefix")],
+                "required_by": {"lock": ("digest", "manifest")},
+            },
             "root": {"type": "path", "required": True},
-            "backend": {"type": "str", "choices": list(BACKENDS), "default": RATTLER},
             "rebuild": {"type": "bool", "default": False},
-            "digest": {"type": "str"},
-            **PUSH,
+            "phase": PUSH["phase"],
+            "uploader": PUSH["uploader"],
         },
-        mutually_exclusive=[("lock", "prefix")],
-        required_one_of=[("lock", "prefix")],
-        required_by={"lock": ("digest", "manifest")},
         supports_check_mode=True,
     )
     os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     given = module.params
-    try:
-        if given["prefix"]:
-            result = known(inspect_prefix(given["prefix"]))
-        else:
-            result = step(given, Manifest.from_dict(given["manifest"]))
-            if not module.check_mode and not result["missing"]:
-                # Its age keeps it from being pruned while a staging that uses it has no release yet.
-                os.utime(os.path.join(result["path"], RECORD))
-    except DeployError as error:
-        module.fail_json(msg=f"environment {given['name']}: {error}")
-    except OSError as error:
-        module.fail_json(
-            msg=f"environment {given['name']}: {error}. Fix: see the disk and the rights of {given['root']}"
-        )
-    module.exit_json(changed=given["phase"] == "land", **result)
+    found = []
+    for environment in given["environments"]:
+        try:
+            found.append({"name": environment["name"], **step(environment, given, module.check_mode)})
+        except DeployError as error:
+            module.fail_json(msg=f"environment {environment['name']}: {error}")
+        except OSError as error:
+            fix = f"see the disk and the rights of {given['root']}"
+            module.fail_json(msg=f"environment {environment['name']}: {error}. Fix: {fix}")
+    module.exit_json(changed=given["phase"] == "land", environments=found)
 
 
 if __name__ == "__main__":

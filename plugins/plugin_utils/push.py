@@ -26,7 +26,7 @@ class PushAction(ActionBase):
     def push(
         self, module: str, arguments: dict[str, Any], files: Mapping[str, str], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
-        """Bring what the module misses; one round trip where nothing is missing.
+        """Ask the module what it misses, and bring it; one round trip where nothing is missing.
 
         Args:
             module: its full name.
@@ -37,6 +37,17 @@ class PushAction(ActionBase):
             The result of the task.
         """
         answer = self._phase(module, {**arguments, "phase": "query"}, task_vars)
+        return self.bring(answer, module, arguments, files, task_vars)
+
+    def bring(
+        self,
+        answer: dict[str, Any],
+        module: str,
+        arguments: dict[str, Any],
+        files: Mapping[str, str],
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Bring what an answer to the query misses, in check mode only say so; arguments and result as `push`."""
         missing = answer.get("missing", [])
         if answer.get("failed") or not missing:
             return answer

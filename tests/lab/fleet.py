@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -77,7 +78,7 @@ class Fleet:
         self.service = {**self._baseline(seed), **changes}
         self.host_services = {name: {**self.service, **own} for name, own in (hosts or {}).items()}
         gpu1 = self.host_services.get("gpu1", copy.deepcopy(self.service))
-        predecessor = self._predecessor()
+        predecessor = self.predecessor()
         if predecessor:
             gpu1.setdefault("predecessor", predecessor)
         self.host_services["gpu1"] = gpu1
@@ -86,7 +87,7 @@ class Fleet:
             "vars": {
                 "ansible_become": True,
                 "inference_root": ROOT,
-                "inference_environments": self._environments(),
+                "inference_environments": self.environments(),
                 "inference_services": [self.service],
             },
         }
@@ -94,7 +95,8 @@ class Fleet:
         text = yaml.safe_dump({"all": {"children": {"gpu-nodes": group}}})
         (self.folder / "services.yml").write_text(text)
 
-    def _environments(self) -> dict[str, dict[str, str]]:
+    def environments(self) -> dict[str, dict[str, str]]:
+        """`inference_environments`."""
         return {
             "sglang": {"lock": str(self.inputs.environments["sglang-cpu"])},
             "llamafactory": {"lock": str(self.inputs.environments["llamafactory-cpu"])},
@@ -114,7 +116,8 @@ class Fleet:
             "stop_timeout": 60,
         }
 
-    def _predecessor(self) -> dict[str, Any]:
+    def predecessor(self) -> dict[str, Any]:
+        """What served before."""
         options = {"template": "qwen", "infer_backend": "huggingface"}
         return {"engine": "llamafactory", "environment": "llamafactory", "options": options}
 
@@ -125,8 +128,12 @@ class Fleet:
 
     def ansible(self, playbook: str, limit: str = "gpu-nodes", *words: str, folder: Path = REPOSITORY) -> Finished:
         """`ansible-playbook PLAYBOOK`."""
+        return self._run([*self.command(playbook, limit), *words], folder)
+
+    def command(self, playbook: str, limit: str) -> list[str]:
+        """The command line of `ansible-playbook PLAYBOOK`."""
         command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, *self._inventory()]
-        return self._run([*command, "-l", limit, *words], folder)
+        return [*command, "-l", limit]
 
     def _inventory(self) -> list[str]:
         return ["-i", str(self.lab.inventory), "-i", str(self.folder / "services.yml")]
@@ -159,7 +166,7 @@ class Fleet:
 
     def root(self, host: str, command: str) -> str:
         """What `command` prints on a host, as root."""
-        return self.lab.hosts[host].ssh(f"sudo sh -c {json.dumps(command)}", check=True).stdout.strip()
+        return self.lab.hosts[host].ssh(f"sudo sh -c {shlex.quote(command)}", check=True).stdout.strip()
 
     def pid(self, host: str) -> str:
         """The main process of the service's unit."""
@@ -221,12 +228,14 @@ class DoubleFleet(Fleet):
             self.root(host, f"mkdir -p {site}/{Path(name).parent}")
             self.lab.hosts[host].ssh(f"sudo tee {site}/{name} >/dev/null", stdin=path.read_text(), check=True)
 
-    def _environments(self) -> dict[str, dict[str, str]]:
+    def environments(self) -> dict[str, dict[str, str]]:
+        """`inference_environments`."""
         return {"sglang": {"prefix": self.PREFIX}}
 
     def _baseline(self, seed: int) -> dict[str, Any]:
         gate = {"ready_timeout": 60, "min_healthy_time": 0}
         return {**super()._baseline(seed), "options": {"device": "cpu"}, "environment_variables": {}, "gate": gate}
 
-    def _predecessor(self) -> dict[str, Any]:
+    def predecessor(self) -> dict[str, Any]:
+        """What served before."""
         return {}

@@ -13,6 +13,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -74,6 +75,9 @@ BASIC_IMPORTS = "bz2, ctypes, hashlib, json, lzma, sqlite3, ssl, zlib"
 BYTECODE_FACTOR = 1.25
 CONDA_FACTOR = 6
 
+# The content of a prefix, in which every file of a package is what the package recorded; what the engines' checks said.
+Installed = tuple[Content, dict[str, str]]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -127,10 +131,8 @@ def build_environment(order: Order) -> EnvironmentFacts:
         lock = _checked_lock(order.bundle, order.digest, log)
         _check_room(order.bundle, lock, prefix.parent)
         with _workspace(prefix) as work, _put_aside(prefix):
-            content = _install_verified(order, work, lock_fd, backend, lock)
+            content, proof = _install_verified(order, work, lock_fd, backend, lock)
             facts = replace(inspect_prefix(prefix), digest=order.digest, name=order.name)
-            log("importing what the engines are started from")
-            proof = prove(prefix, facts.packages)
             facts = replace(facts, listing=write_listing(prefix, content))
             sync_filesystem(str(prefix))
             built_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -142,12 +144,8 @@ def build_environment(order: Order) -> EnvironmentFacts:
     return facts
 
 
-def _install_verified(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Lock) -> Content:
-    """Install by way of the host's caches; where these turn out to be damaged, without them.
-
-    Returns:
-        The content of the prefix; every file of a package is what the package recorded.
-    """
+def _install_verified(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Lock) -> Installed:
+    """Install by way of the host's caches; where these turn out to be damaged, without them."""
     if order.caches.filled():
         try:
             return _install(order, work, lock_fd, backend, lock, order.caches)
@@ -157,9 +155,9 @@ def _install_verified(order: Order, work: Path, lock_fd: int, backend: Backend, 
     return _install(order, work, lock_fd, backend, lock, order.caches)
 
 
-def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Lock, caches: Caches) -> Content:
+def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Lock, caches: Caches) -> Installed:
     prefix = order.prefix
-    with caches.in_use() as caches_fd:
+    with caches.in_use(lambda: order.log("another environment is being built on this host: waiting")) as caches_fd:
         tools = Tools(work, (lock_fd, caches_fd), order.log)
         _fresh_prefix(prefix, work)
         install_conda_packages(tools, backend, order.bundle, lock, prefix, caches.conda(backend.name))
@@ -168,22 +166,31 @@ def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Loc
         packages = site_packages(prefix, python)
         if lock.wheels:
             order.log(f"installing {len(lock.wheels)} wheels")
-            install_wheels(tools, order.bundle, prefix, caches.wheels)
+            install_wheels(tools, order.bundle, prefix, caches)
             order.log("bringing byte code")
             unpack_bytecode(order.bundle / ARCHIVE, packages)
         compile_bytecode(tools, prefix, python)
-        _check_packages(inspect_prefix(prefix), lock, before)
+        facts = inspect_prefix(prefix)
+        _check_packages(facts, lock, before)
         _open_to_all(prefix)
-        order.log("comparing every file with what its package recorded")
-        content = read_content(prefix)
-        if wrong := recorded_differences(prefix, content):
-            raise DeployError(
-                f"{prefix}: {wrong[0]}",
-                fix="see the host's disk and memory; the bundle itself was verified",
-                detail="\n".join(map(str, wrong[1:20])),
-            )
+        order.log("comparing every file with what its package recorded, importing what the engines are started from")
+        with ThreadPoolExecutor(1) as pool:
+            proof = pool.submit(prove, prefix, facts.packages)
+            content = read_content(prefix)
+            # A changed file is the better reason where an import fails as well.
+            _refuse_differences(prefix, content)
+            said = proof.result()
         share_bytecode(packages, caches.wheels)
-    return content
+    return content, said
+
+
+def _refuse_differences(prefix: Path, content: Content) -> None:
+    if wrong := recorded_differences(prefix, content):
+        raise DeployError(
+            f"{prefix}: {wrong[0]}",
+            fix="see the host's disk and memory; the bundle itself was verified",
+            detail="\n".join(map(str, wrong[1:20])),
+        )
 
 
 def installed_bytes(bundle: str | Path) -> int:

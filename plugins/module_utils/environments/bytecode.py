@@ -16,6 +16,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ansible_collections.deployer.sglang.plugins.module_utils.files import in_batches
+
 # In a bundle; paths in it are below site-packages.
 ARCHIVE = "bytecode.zip"
 # PEP 552: magic, flags, then for flags 0 the source's time and size, 4 bytes each.
@@ -64,25 +66,31 @@ def unpack_bytecode(archive: str | Path, site_packages: str | Path) -> int:
     """
     if not os.path.exists(archive):
         return 0
-    written = 0
     with zipfile.ZipFile(archive) as source:
-        for entry in source.infolist():
-            place = _place(entry.filename)
-            if place is None:
-                continue
-            code, target = os.path.join(site_packages, place), os.path.join(site_packages, entry.filename)
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
-                found = os.stat(code)
-                data = source.read(entry)
-                size = (found.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-                if data[4:8] != BY_TIME or data[12:HEADER] != size or len(data) <= HEADER:
-                    continue
-                os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-                time = (int(found.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
-                with open(target, "xb") as stream:
-                    stream.write(data[:8] + time + data[12:])
-                written += 1
-    return written
+        entries = source.infolist()
+        return sum(in_batches(lambda some: [_unpack(source, entry, site_packages) for entry in some], entries))
+
+
+def _unpack(source: zipfile.ZipFile, entry: zipfile.ZipInfo, site_packages: str | Path) -> bool:
+    """Write one file of byte code, when its source is there and is what it was compiled from."""
+    place = _place(entry.filename)
+    if place is None:
+        return False
+    target = os.path.join(site_packages, entry.filename)
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+        found = os.stat(os.path.join(site_packages, place))
+        if os.path.exists(target):
+            return False
+        data = source.read(entry)
+        size = (found.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+        if data[4:8] != BY_TIME or data[12:HEADER] != size or len(data) <= HEADER:
+            return False
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        time = (int(found.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+        with open(target, "xb") as stream:
+            stream.write(data[:8] + time + data[12:])
+        return True
+    return False
 
 
 def _place(name: str) -> str | None:

@@ -9,19 +9,30 @@ Standard library only, Python 3.9+: it runs inside Ansible modules.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
+
+# The time that every wheel has where uv sees it: it takes a wheel for known by path and time.
+LONG_AGO = 315532800  # 1980-01-01, as in zip files without a time
 
 
 @dataclass(frozen=True)
 class Caches:
-    """The shared caches below `folder`; a build with a folder of its own shares nothing."""
+    """The shared caches below `folder`.
+
+    Args:
+        folder: a build with a folder of its own shares nothing.
+        lasting: whether another build comes after this one; the wheels' own times are changed for it.
+    """
 
     folder: Path
+    lasting: bool = True
 
     @property
     def wheels(self) -> Path:
@@ -32,34 +43,50 @@ class Caches:
         """Unpacked conda packages, as `backend` keeps them."""
         return self.folder / "conda" / backend
 
+    @property
+    def lock(self) -> Path:
+        """Held by the build that links out of them, and by whoever removes from them."""
+        return self.folder / ".builds.lock"
+
     def filled(self) -> bool:
         """Whether an earlier build left anything in them."""
         return any(path.is_dir() for path in (self.wheels, self.folder / "conda"))
 
-    @property
-    def lock(self) -> Path:
-        """Held by builds, shared; by whoever removes from the caches, alone."""
-        return self.folder / ".builds.lock"
-
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[int]:
-        """Keep the caches from being removed from while a build links out of them; yields the lock's descriptor."""
+    def in_use(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[int]:
+        """Have them alone; builds of one host take turns. Yields the lock's descriptor.
+
+        Args:
+            on_wait: called once when another build has them.
+        """
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _held(self.lock, fcntl.LOCK_SH) as descriptor:
+        with exclusive_lock(str(self.lock), on_wait=on_wait) as descriptor:
             yield descriptor
 
+    @contextlib.contextmanager
+    def wheelhouse(self, wheels: Iterable[Path]) -> Iterator[Path]:
+        """A folder with these wheels, for as long as uv needs them: at one path for all bundles, so that uv knows them.
+
+        Whoever uses it has the caches alone.
+        """
+        house = self.folder / ".wheelhouse"
+        shutil.rmtree(house, ignore_errors=True)
+        house.mkdir(mode=0o755)
+        try:
+            for wheel in wheels:
+                place = house / wheel.name
+                try:
+                    os.link(wheel, place)
+                except OSError:  # another file system
+                    shutil.copyfile(wheel, place)
+                if self.lasting:
+                    os.utime(place, (LONG_AGO, LONG_AGO))
+            yield house
+        finally:
+            shutil.rmtree(house, ignore_errors=True)
+
     def discard(self) -> None:
-        """Remove what is in them, when no build uses them; what environments have linked stays theirs."""
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), _held(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        """Remove what is in them, unless a build uses them; what environments have linked stays theirs."""
+        with contextlib.suppress(DeployError, FileNotFoundError), exclusive_lock(str(self.lock), patience=0):
             for folder in (self.wheels, self.folder / "conda"):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _held(path: Path, how: int) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, how)
-        yield descriptor
-    finally:
-        os.close(descriptor)

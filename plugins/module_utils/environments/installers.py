@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     INSTALLERS,
     REQUIREMENTS_LOCK,
@@ -63,6 +64,36 @@ asyncio.run(
     )
 )
 os._exit(0)
+"""
+
+# Runs under the environment's own python. compileall hands every file to a worker by itself to see whether it has to be
+# compiled, which takes five times as long as seeing it here.
+COMPILE = """
+import importlib.util, os, py_compile, sys
+from concurrent.futures import ProcessPoolExecutor
+
+def stale(path):
+    found = os.stat(path)
+    wanted = importlib.util.MAGIC_NUMBER + bytes(4)
+    wanted += b"".join((int(n) & 0xFFFFFFFF).to_bytes(4, "little") for n in (found.st_mtime, found.st_size))
+    try:
+        with open(importlib.util.cache_from_source(path), "rb") as stream:
+            return stream.read(16) != wanted
+    except FileNotFoundError:
+        return True
+
+def compile_file(path):
+    try:
+        py_compile.compile(path, doraise=True)
+    except Exception:
+        pass  # a template, or a test of what is no Python of this version
+
+if __name__ == "__main__":
+    paths = (os.path.join(parent, name) for parent, _, names in os.walk(sys.argv[1]) for name in names)
+    todo = [path for path in paths if path.endswith(".py") and stale(path)]
+    if todo:
+        with ProcessPoolExecutor() as pool:
+            list(pool.map(compile_file, todo, chunksize=16))
 """
 
 
@@ -233,15 +264,14 @@ def compile_bytecode(tools: Tools, prefix: Path, python: str) -> None:
         DeployError: the interpreter died.
     """
     library = str(prefix / "lib" / f"python{'.'.join(python.split('.')[:2])}")
-    script = "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=0)"
-    tools.run([str(prefix / "bin" / "python"), "-I", "-c", script, library], f"{library} could not be compiled")
+    tools.run([str(prefix / "bin" / "python"), "-I", "-c", COMPILE, library], f"{library} could not be compiled")
 
 
-def install_wheels(tools: Tools, bundle: Path, prefix: Path, cache: Path) -> None:
-    """Install the lock's wheels from the bundle, linked from `cache` where it is on the same file system.
+def install_wheels(tools: Tools, bundle: Path, prefix: Path, caches: Caches) -> None:
+    """Install the lock's wheels from the bundle, linked from uv's cache where that is on the same file system.
 
     Args:
-        cache: uv's.
+        caches: which this build has alone.
 
     Raises:
         DeployError: uv failed, a wheel with another sha256 than the lock's included.
@@ -255,18 +285,19 @@ def install_wheels(tools: Tools, bundle: Path, prefix: Path, cache: Path) -> Non
         uv.chmod(0o755)
     options = ["--offline", "--no-config", "--no-python-downloads", "--no-progress", "--color", "never"]
     exactly = ["--no-deps", "--no-index", "--no-build", "--require-hashes"]
-    tools.run(
-        [
-            str(uv), "pip", "install", *options, *exactly,
-            # Not a clone, where the file system has them: byte code is shared with what is the same file.
-            "--link-mode", "hardlink",
-            "--python", str(prefix / "bin" / "python"),
-            "--cache-dir", str(cache),
-            "--find-links", str(bundle / "wheels"),
-            "--requirements", str(bundle / REQUIREMENTS_LOCK),
-        ],
-        f"uv could not install the wheels into {prefix}",
-    )  # fmt: skip
+    with caches.wheelhouse(bundle.glob("wheels/*.whl")) as wheels:
+        tools.run(
+            [
+                str(uv), "pip", "install", *options, *exactly,
+                # Not a clone, where the file system has them: byte code is shared with what is the same file.
+                "--link-mode", "hardlink",
+                "--python", str(prefix / "bin" / "python"),
+                "--cache-dir", str(caches.wheels),
+                "--find-links", str(wheels),
+                "--requirements", str(bundle / REQUIREMENTS_LOCK),
+            ],
+            f"uv could not install the wheels into {prefix}",
+        )  # fmt: skip
 
 
 def _installer(bundle: Path, name: str) -> Path:

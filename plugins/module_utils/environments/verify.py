@@ -13,16 +13,19 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD, UNFINISHED
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import canonical_json, hash_file, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import (
+    canonical_json,
+    hash_file,
+    in_batches,
+    write_file,
+)
 
 LISTING = "environment-files.json"
-HASHERS = 4
 # What the deployment itself writes, or what changes with use and is no part of the content.
 OWN_FILES = frozenset({LISTING, RECORD, UNFINISHED, "conda-meta/history"})
 REBUILD = "build the environment again: python -m deployer rollout -e environment_rebuild=true -- --tags environment"
@@ -84,9 +87,8 @@ def read_content(prefix: str | Path) -> Content:
                 links[path] = os.readlink(os.path.join(folder, name))
             elif path not in OWN_FILES:
                 paths.append(path)
-    with ThreadPoolExecutor(HASHERS) as pool:
-        hashes = pool.map(lambda path: hash_file(os.path.join(root, path), follow=False), paths)
-        return Content(dict(zip(paths, hashes)), links)
+    hashes = in_batches(lambda some: [hash_file(os.path.join(root, path), follow=False) for path in some], paths)
+    return Content(dict(zip(paths, hashes)), links)
 
 
 def recorded_differences(prefix: str | Path, content: Content) -> list[Difference]:

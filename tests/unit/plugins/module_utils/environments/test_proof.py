@@ -57,3 +57,9 @@ def test_runs_without_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     prefix = prefix_that(tmp_path / "env", 'if [ "$2" = -m ]; then id -un; test -w "$HOME" && test -w .; fi')
     said = prove(prefix, {"sglang": "0.5.23"})["sglang"]
     assert said == "nobody" or proof.os.geteuid() != 0
+
+
+def test_where_nobody_may_pass_it_runs_as_who_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = prefix_that(tmp_path / "private" / "env", "exit 0")
+    prefix.parent.chmod(0o700)
+    assert prove(prefix, {"sglang": "0.5.23"}) == {}

@@ -79,6 +79,10 @@ CONDA_FACTOR = 6
 Installed = tuple[Content, dict[str, str]]
 
 
+class DoesNotWork(DeployError):
+    """The environment is exactly what was locked, and does not work on this host."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What is to be built where.
@@ -149,6 +153,8 @@ def _install_verified(order: Order, work: Path, lock_fd: int, backend: Backend, 
     if order.caches.filled():
         try:
             return _install(order, work, lock_fd, backend, lock, order.caches)
+        except DoesNotWork:
+            raise
         except DeployError as error:
             order.log(f"{error.problem}: discarding what is cached on this host, and once more")
         order.caches.discard()
@@ -179,7 +185,10 @@ def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Loc
             content = read_content(prefix)
             # A changed file is the better reason where an import fails as well.
             _refuse_differences(prefix, content)
-            said = proof.result()
+            try:
+                said = proof.result()
+            except DeployError as error:
+                raise DoesNotWork(error.problem, error.fix, error.detail) from error
         share_bytecode(packages, caches.wheels)
     return content, said
 

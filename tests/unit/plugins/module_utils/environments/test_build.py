@@ -229,6 +229,16 @@ def broken_proof(*arguments: object) -> dict[str, str]:
     raise DeployError("sglang cannot be imported", "install libnuma")
 
 
+def test_what_does_not_work_here_is_not_blamed_on_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch, CODE)
+    build_at(bundle, tmp_path / "env1")
+    monkeypatch.setattr(build, "prove", broken_proof)
+    lines: list[str] = []
+    with pytest.raises(DeployError, match="cannot be imported"):
+        build_at(bundle, tmp_path / "env2", log=lines.append)
+    assert not any("discarding" in line for line in lines)
+
+
 def test_an_environment_in_use_is_not_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch)
     prefix = tmp_path / "env"

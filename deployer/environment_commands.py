@@ -26,6 +26,7 @@ from deployer.command_line import (
 )
 
 ENVIRONMENTS = Path("environments")
+ANSIBLES_OWN = ("ansible_facts", "deprecations", "diff", "exception", "invocation", "msg", "warnings")
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="An environment below environments/, or the path of its folder.")
 ]
@@ -196,8 +197,17 @@ def folder_of(name: str) -> Path:
 
 
 def _as_json(summary: results.Summary, module: str) -> dict[str, object]:
+    """What a module returned on every host, without what Ansible adds to it."""
     return {
-        name: {"reachable": not host.unreachable, "failure": host.failure, **host.reports.get(module, {})}
+        name: {
+            "reachable": not host.unreachable,
+            "failure": host.failure,
+            **{
+                key: value
+                for key, value in host.reports.get(module, {}).items()
+                if key not in ANSIBLES_OWN and not key.startswith("_")
+            },
+        }
         for name, host in summary.hosts.items()
     }
 

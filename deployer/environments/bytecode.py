@@ -49,6 +49,7 @@ def compile_bundle(bundle: Path, lock: Lock, say: Say = lambda line: None) -> No
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         say("byte code is left for the hosts to compile: this controller is no Linux on x86_64")
         return
+    bundle = bundle.absolute()  # the installers run in a folder of their own
     say(f"compiling {len(lock.wheels)} wheels")
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=bundle.parent) as folder:
         work, prefix = Path(folder), Path(folder, "prefix")

@@ -165,6 +165,9 @@ def step(environment: dict, given: dict, check_mode: bool) -> dict:
         return known(facts)
     find_backend(environment["backend"])  # before gigabytes are sent
     arriving = store.incoming(digest)
+    caches = Caches(Path(store.shared_caches))
+    if given["phase"] != "query":
+        caches.forget_interrupted()
     result = {"path": prefix, "digest": digest, "incoming": arriving}
     if given["phase"] == "prepare":
         return {**result, "missing": incoming.prepare(arriving, manifest, given["uploader"])}
@@ -175,7 +178,7 @@ def step(environment: dict, given: dict, check_mode: bool) -> dict:
             prefix=Path(prefix),
             digest=digest,
             name=environment["name"],
-            caches=Caches(Path(store.shared_caches)),
+            caches=caches,
             backend=environment["backend"],
             rebuild=given["rebuild"],
         )

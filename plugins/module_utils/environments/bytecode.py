@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import in_ba
 
 # In a bundle; paths in it are below site-packages.
 ARCHIVE = "bytecode.zip"
-# PEP 552: magic, flags, then for flags 0 the source's time and size, 4 bytes each.
+# PEP 552: magic, flags, then for flags 0 the source's time and size, 4 bytes each. In an archive, the source's CRC-32
+# stands where its time does on a host.
 HEADER = 16
 BY_TIME = bytes(4)
 
@@ -44,15 +46,17 @@ def pack_bytecode(site_packages: str | Path, archive: str | Path, digest: str = 
         How many files it holds.
     """
     root = os.fspath(site_packages)
-    paths = sorted(path for path, _ in _walk(root) if path.endswith(".pyc"))
+    found = {os.path.relpath(path, root): path for path, _ in _walk(root)}
+    packed = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
-        for path in paths:
-            with open(path, "rb") as stream:
-                data = stream.read()
-            # The time is the host's to say: it is when the source arrived there.
-            target.writestr(zipfile.ZipInfo(os.path.relpath(path, root)), data[:8] + bytes(4) + data[12:], 8)
+        for name, path in sorted(found.items()):
+            source = _place(name)
+            if source in found:
+                data = _read(path)
+                target.writestr(zipfile.ZipInfo(name), data[:8] + _crc(_read(found[source])) + data[12:], 8)
+                packed += 1
         target.comment = digest.encode()
-    return len(paths)
+    return packed
 
 
 def unpack_bytecode(archive: str | Path, site_packages: str | Path) -> int:
@@ -76,14 +80,14 @@ def _unpack(source: zipfile.ZipFile, entry: zipfile.ZipInfo, site_packages: str 
     place = _place(entry.filename)
     if place is None:
         return False
-    target = os.path.join(site_packages, entry.filename)
+    target, path = os.path.join(site_packages, entry.filename), os.path.join(site_packages, place)
     with contextlib.suppress(FileNotFoundError, FileExistsError):
-        found = os.stat(os.path.join(site_packages, place))
+        found = os.stat(path)
         if os.path.exists(target):
             return False
         data = source.read(entry)
         size = (found.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-        if data[4:8] != BY_TIME or data[12:HEADER] != size or len(data) <= HEADER:
+        if data[4:8] != BY_TIME or data[12:HEADER] != size or len(data) <= HEADER or data[8:12] != _crc(_read(path)):
             return False
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         time = (int(found.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
@@ -93,12 +97,23 @@ def _unpack(source: zipfile.ZipFile, entry: zipfile.ZipInfo, site_packages: str 
     return False
 
 
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
 def _place(name: str) -> str | None:
     """The source of `package/__pycache__/module.cpython-312.pyc`; None for any other name, and one that leads out."""
-    *folders, cache, file = name.split("/")
-    if cache != "__pycache__" or not file.endswith(".pyc") or {"", ".", ".."} & {*folders, file}:
+    cache, file = os.path.split(name)
+    folders, cache = os.path.split(cache)
+    odd = {"", ".", ".."} & set(folders.split("/") if folders else [])
+    if cache != "__pycache__" or not file.endswith(".pyc") or file.startswith(".") or odd:
         return None
-    return "/".join([*folders, file.partition(".")[0] + ".py"])
+    return os.path.join(folders, file.partition(".")[0] + ".py")
 
 
 def share_bytecode(site_packages: str | Path, cache: str | Path) -> int:

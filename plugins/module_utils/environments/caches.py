@@ -19,6 +19,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
 
 # The time that every wheel has where uv sees it: it takes a wheel for known by path and time.
+WHEELHOUSE = ".wheelhouse"
 LONG_AGO = 315532800  # 1980-01-01, as in zip files without a time
 
 
@@ -69,7 +70,7 @@ class Caches:
 
         Whoever uses it has the caches alone.
         """
-        house = self.folder / ".wheelhouse"
+        house = self.folder / WHEELHOUSE
         shutil.rmtree(house, ignore_errors=True)
         house.mkdir(mode=0o755)
         try:
@@ -84,6 +85,15 @@ class Caches:
             yield house
         finally:
             shutil.rmtree(house, ignore_errors=True)
+
+    def forget_interrupted(self) -> None:
+        """Remove the second names that a killed build left of a bundle's wheels; waits for what it started.
+
+        What arrives on a host is refused where it has a name elsewhere.
+        """
+        if (self.folder / WHEELHOUSE).is_dir():
+            with self.in_use():
+                shutil.rmtree(self.folder / WHEELHOUSE, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove what is in them, unless a build uses them; what environments have linked stays theirs."""

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD, UNFINISHED
@@ -34,10 +35,18 @@ CODE = (".py", ".pth", ".so", ".egg-link")
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an installer recorded of a file: its sha256 in hex, and the package that it came with."""
+    """What installers recorded of a file: its sha256 in hex, and the package that it came with.
 
-    sha256: str
+    Several packages may bring a file of the same path, and the last one that was installed wins: `build_backend.py` is
+    in flashinfer-python and in torch-c-dlpack-ext. Then each of their hashes will do.
+    """
+
+    sha256: frozenset[str]
     package: str
+
+    def merged(self, other: Recorded) -> Recorded:
+        """What this and another package recorded of one file."""
+        return Recorded(self.sha256 | other.sha256, f"{self.package}, {other.package}")
 
 
 @dataclass(frozen=True)
@@ -100,10 +109,11 @@ def recorded_differences(prefix: str | Path, content: Content) -> list[Differenc
     found = []
     for path, recorded in sorted(recorded_files(prefix).items()):
         got = content.files.get(path)
+        wanted = " or ".join(sorted(recorded.sha256))
         if got is None and path not in content.links:
-            found.append(Difference(path, "missing", recorded.package, recorded.sha256))
-        elif got is not None and recorded.sha256 and got != recorded.sha256:
-            found.append(Difference(path, "changed", recorded.package, recorded.sha256, got))
+            found.append(Difference(path, "missing", recorded.package, wanted))
+        elif got is not None and wanted and got not in recorded.sha256:
+            found.append(Difference(path, "changed", recorded.package, wanted, got))
     return found
 
 
@@ -162,16 +172,17 @@ def read_listing(prefix: str | Path, sha256: str) -> Content | None:
 
 
 def recorded_files(prefix: str | Path) -> dict[str, Recorded]:
-    """Every file that an installer recorded, by its path below the prefix; sha256 is '' where it recorded none.
+    """Every file that an installer recorded, by its path below the prefix; without sha256 where it recorded none.
 
     Raises:
         DeployError: a record cannot be read.
     """
     found: dict[str, Recorded] = {}
-    for path in Path(prefix).glob("lib/python3*/site-packages/*.dist-info/RECORD"):
-        found.update(_files_of_wheel(path, Path(prefix)))
-    for path in Path(prefix).glob("conda-meta/*.json"):
-        found.update(_files_of_conda_package(path))
+    wheels = sorted(Path(prefix).glob("lib/python3*/site-packages/*.dist-info/RECORD"))
+    packages = sorted(Path(prefix).glob("conda-meta/*.json"))
+    each = [*(_files_of_wheel(path, Path(prefix)) for path in wheels), *map(_files_of_conda_package, packages)]
+    for path, recorded in chain.from_iterable(each):
+        found[path] = found[path].merged(recorded) if path in found else recorded
     return found
 
 
@@ -186,7 +197,7 @@ def _files_of_conda_package(path: Path) -> Iterator[tuple[str, Recorded]]:
             rewritten = bool(entry.get("prefix_placeholder"))
             sha256 = entry.get("sha256_in_prefix") or ("" if rewritten else entry.get("sha256")) or ""
             if kind != "directory":
-                yield entry["_path"], Recorded(sha256 if kind == "hardlink" else "", package)
+                yield entry["_path"], Recorded(frozenset({sha256} - {""} if kind == "hardlink" else ()), package)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeployError(f"{path} is not a record of conda's: {error!r}", REBUILD) from error
 
@@ -203,7 +214,7 @@ def _files_of_wheel(path: Path, prefix: Path) -> Iterator[tuple[str, Recorded]]:
                 inside = os.path.relpath(os.path.normpath(os.path.join(site_packages, row[0])), prefix)
                 # Byte code is made again by whoever runs as root, and a RECORD cannot hold its own hash.
                 if not inside.startswith("..") and not inside.endswith((".pyc", "RECORD")):
-                    yield inside, Recorded(_sha256_of(row[1]), package)
+                    yield inside, Recorded(frozenset({_sha256_of(row[1])} - {""}), package)
     except (OSError, ValueError, csv.Error) as error:
         raise DeployError(f"{path} is not a record of a wheel: {error}", REBUILD) from error
 

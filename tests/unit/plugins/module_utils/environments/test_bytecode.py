@@ -34,6 +34,7 @@ def code_of(module: Path) -> Path:
 
 def test_packed_byte_code_serves_sources_of_another_time(tmp_path: Path) -> None:
     built = package(tmp_path / "built", 1_000_000_000)
+    (tmp_path / "built" / "six.py").write_text(TEXT)
     py_compile.compile(str(built), doraise=True)
     assert pack_bytecode(tmp_path / "built", tmp_path / "code.zip") == 1
     module = package(tmp_path / "host", 1_700_000_123)
@@ -58,8 +59,10 @@ def test_the_same_byte_code_is_the_same_archive(tmp_path: Path) -> None:
 def test_byte_code_of_another_source_is_left_out(tmp_path: Path) -> None:
     py_compile.compile(str(package(tmp_path / "built", 1_000_000_000)), doraise=True)
     pack_bytecode(tmp_path / "built", tmp_path / "code.zip")
-    package(tmp_path / "host", 1_000_000_000).write_text("VALUE = 12345\n")
-    assert unpack_bytecode(tmp_path / "code.zip", tmp_path / "host") == 0
+    module = package(tmp_path / "host", 1_000_000_000)
+    for text in ("VALUE = 12345\n", "VALUE = 2\n"):  # of another size, and of the same
+        module.write_text(text)
+        assert unpack_bytecode(tmp_path / "code.zip", tmp_path / "host") == 0
     assert unpack_bytecode(tmp_path / "none.zip", tmp_path / "host") == 0
 
 
@@ -69,6 +72,7 @@ def test_byte_code_of_another_source_is_left_out(tmp_path: Path) -> None:
         "../__pycache__/one.cpython-311.pyc",
         "/alpha/__pycache__/one.cpython-311.pyc",
         "alpha/one.pyc",
+        "one.pyc",
         "alpha/__pycache__/one.py",
         "__pycache__/../alpha/__pycache__/..pyc",
     ],

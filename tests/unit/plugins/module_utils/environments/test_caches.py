@@ -34,6 +34,20 @@ def test_what_does_not_last_leaves_times_alone(tmp_path: Path) -> None:
     assert wheel.stat().st_mtime_ns == before
 
 
+def test_a_killed_builds_second_names_are_forgotten(tmp_path: Path) -> None:
+    caches = Caches(tmp_path / "cache")
+    caches.forget_interrupted()
+    wheel = wheel_at(tmp_path / "one")
+    with caches.in_use(), caches.wheelhouse([wheel]) as house:
+        (tmp_path / "killed").mkdir()
+        (house / wheel.name).rename(tmp_path / "killed" / wheel.name)
+    house.mkdir()
+    (tmp_path / "killed" / wheel.name).rename(house / wheel.name)
+    assert wheel.stat().st_nlink == 2
+    caches.forget_interrupted()
+    assert wheel.stat().st_nlink == 1
+
+
 def test_caches_in_use_are_not_discarded(tmp_path: Path) -> None:
     caches = Caches(tmp_path / "cache")
     assert not caches.filled()

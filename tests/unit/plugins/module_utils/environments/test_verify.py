@@ -80,6 +80,18 @@ def test_a_changed_file_is_named_with_its_package_and_hashes(prefix: Path, path:
     assert str(found) == f"{path} of {package} was changed: sha256 wanted {before}, got {sha('flipped')}"
 
 
+def test_a_file_that_two_packages_bring_is_one_of_theirs(prefix: Path) -> None:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"two").digest()).rstrip(b"=").decode()
+    write(prefix / SITE / "beta-2.0.dist-info" / "RECORD", f"alpha/a.py,sha256={digest},3\n")
+    assert recorded_differences(prefix, read_content(prefix)) == []
+    (prefix / SITE / "alpha" / "a.py").write_text("two")
+    assert recorded_differences(prefix, read_content(prefix)) == []
+    (prefix / SITE / "alpha" / "a.py").write_text("six")
+    (found,) = recorded_differences(prefix, read_content(prefix))
+    assert found.package == "alpha 1.0, beta 2.0"
+    assert found.wanted == " or ".join(sorted([sha("one"), sha("two")]))
+
+
 def test_a_missing_file_is_named(prefix: Path) -> None:
     (prefix / "lib/libz.so").unlink()
     (prefix / SITE / "alpha" / "a.py").unlink()

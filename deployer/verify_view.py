@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from deployer.console import shown
+from deployer.environments.lock import counted
 from deployer.plan_view import Line
 
 LINES_SHOWN = 5  # differences of one environment
@@ -33,8 +34,8 @@ def verify_lines(found: Found, failures: Mapping[str, str], deep: bool) -> Itera
         yield Line(f"[red]{shown(host)}[/] could not be asked: {shown(why)}")
     wrong = sum(not one["sound"] for _, one in rows)
     how = "hashed" if deep else "looked at (--deep hashes every file)"
-    looked = f"{len(rows)} environments on {len(found)} hosts {how}"
-    verdict = f"[red]{wrong} are not what they were[/]" if wrong else "[green]all are what they were[/]"
+    looked = f"{counted(len(rows), 'environment')} on {counted(len(found), 'host')} {how}"
+    verdict = f"[red]{wrong} not as it was[/]" if wrong else "[green]as they were[/]"
     yield Line(f"{looked}; {verdict if rows else 'there is nothing to verify'}")
 
 
@@ -47,7 +48,7 @@ def _table(rows: list[tuple[str, Mapping[str, Any]]], deep: bool) -> Table:
         if one["problem"]:
             state = "[red]unusable[/]"
         elif one["count"]:
-            state = f"[red]{one['count']} differences[/]"
+            state = f"[red]{counted(one['count'], 'difference')}[/]"
         elif not deep:
             state = "[green]versions as built[/]" if one["built"] else "[green]works[/]"
         files = f"{one['files']:,}" if one["files"] else ""

@@ -54,6 +54,7 @@ from deployer.environments.downloads import (
     download_all,
 )
 from deployer.environments.http_client import open_client
+from deployer.environments.lock import counted
 from deployer.environments.pages import Candidate
 from deployer.environments.sources import PackageSources, read_sources, redacted
 from deployer.environments.wheel_index import locate_wheels
@@ -100,10 +101,16 @@ def make_bundle(
     """
     told = Silent() if progress is None else as_progress(progress)
     locked = load_lock(lock)
+    if locked.edited:
+        raise DeployError(
+            f"{lock}: the lock was edited since it was written",
+            fix=f"change environment.yml and lock again: python -m deployer lock {lock}",
+        )
     with _interruption_explained(), disk_errors_explained(bundle):
         bundle.mkdir(parents=True, exist_ok=True)
         with _exclusive(bundle, told):
             if _stamp_holds(bundle, locked):
+                told.line(f"bundle {bundle}: complete, nothing to fetch")
                 return
             sources = sources or read_sources(lock)
             for name in (CONDA_LOCK, REQUIREMENTS_LOCK):
@@ -118,15 +125,11 @@ def make_bundle(
             _stamp(bundle, locked)
             size = decimal(sum(_sizes(bundle).values()))
     kinds = ((locked.conda, "conda package"), (locked.wheels, "wheel"), (INSTALLERS, "installer"))
-    holds = ", ".join(_counted(len(files), word) for files, word in kinds)
+    holds = ", ".join(counted(len(files), word) for files, word in kinds)
     told.line(
-        f"bundle {bundle}: {holds}, {size}, verified; of that {_counted(fetched.files, 'file')} new, "
+        f"bundle {bundle}: {holds}, {size}, verified; of that {counted(fetched.files, 'file')} new, "
         f"{decimal(fetched.size)} by network"
     )
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _fetch(
@@ -148,7 +151,7 @@ def _fetch(
     count = sum(map(len, missing.values()))
     with open_client(sources, CONNECTIONS) as client:
         if count:
-            progress.line(f"looking for {_counted(count, 'wheel')}")
+            progress.line(f"looking for {counted(count, 'wheel')}")
         asked = list(dict.fromkeys(wheel for wheels in missing.values() for wheel in wheels))
         found = locate_wheels(asked, lock.python_version, sources, client, wheel_sources, CONNECTIONS)
         wanted += [_wanted(folder, wheel, found[wheel]) for folder, wheels in missing.items() for wheel in wheels]
@@ -156,7 +159,7 @@ def _fetch(
             return Fetched(0, 0)
         # Sizes of conda packages are in no URL and on no page, but a lock's header may have the sum.
         check_free(bundle, lock.needs.download - _bytes_there(bundle, wanted))
-        progress.line(f"fetching {_counted(len(wanted), 'file')}")
+        progress.line(f"fetching {counted(len(wanted), 'file')}")
         return download_all(wanted, client, progress=progress)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def compile_bundle(bundle: Path, lock: Lock, say: Say = lambda line: None) -> No
     nothing is left and that is said.
 
     Args:
-        bundle: a complete bundle; its wheels are unpacked beside it for the time being.
+        bundle: a complete bundle, locked; its wheels are unpacked in it for the time being.
         lock: the bundle's.
         say: called with one line per step.
     """
@@ -51,17 +50,18 @@ def compile_bundle(bundle: Path, lock: Lock, say: Say = lambda line: None) -> No
         return
     bundle = bundle.absolute()  # the installers run in a folder of their own
     say(f"compiling {len(lock.wheels)} wheels")
-    with tempfile.TemporaryDirectory(prefix=".compile-", dir=bundle.parent) as folder:
-        work, prefix = Path(folder), Path(folder, "prefix")
-        prefix.mkdir()
-        tools = Tools(work, (), lambda line: None)
-        try:
-            caches = Caches(work, lasting=False)
-            install_conda_packages(tools, Backend(), bundle, lock, prefix, caches.conda("rattler"))
-            python = interpreter_version(prefix)
-            install_wheels(tools, bundle, prefix, caches)
-            compile_bytecode(tools, prefix, python)
-            pack_bytecode(site_packages(prefix, python), work / ARCHIVE, lock.digest)
-            (work / ARCHIVE).replace(bundle / ARCHIVE)
-        except (DeployError, OSError, subprocess.SubprocessError, shutil.Error) as error:
-            say(f"byte code is left for the hosts to compile: {str(error).splitlines()[0]}")
+    work, prefix = bundle / ".compile", bundle / ".compile" / "prefix"
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed; the bundle is locked
+    try:
+        prefix.mkdir(parents=True)
+        tools, caches = Tools(work, (), lambda line: None), Caches(work, lasting=False)
+        install_conda_packages(tools, Backend(), bundle, lock, prefix, caches.conda("rattler"))
+        python = interpreter_version(prefix)
+        install_wheels(tools, bundle, prefix, caches)
+        compile_bytecode(tools, prefix, python)
+        pack_bytecode(site_packages(prefix, python), work / ARCHIVE, lock.digest)
+        (work / ARCHIVE).replace(bundle / ARCHIVE)
+    except (DeployError, OSError, subprocess.SubprocessError, shutil.Error) as error:
+        say(f"byte code is left for the hosts to compile: {str(error).splitlines()[0]}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -196,6 +196,6 @@ if __name__ == "__main__":
         try:
             main()
             status = 0
-        except Exception as error:
+        except BaseException as error:  # a panic of the solver is no Exception
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     os._exit(status)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from rich.filesize import decimal
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
     CONDA_LOCK,
@@ -20,7 +22,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock 
     Lock,
     LockNeeds,
     load_lock,
+    parse_conda_lock,
     parse_needs,
+    parse_requirements_lock,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.needs import (
     cuda_runtime,
@@ -82,13 +86,18 @@ class LockSummary:
         needs = [f"python {self.python}", *([f"glibc {self.glibc}"] if self.glibc else ["any glibc"])]
         needs += [f"CUDA {self.cuda}"] if self.cuda else []
         unsized = f" and {self.unsized} files of unknown size" if self.unsized else ""
-        packages = f"{self.conda} conda packages, {self.wheels} wheels"
-        head = f"{packages}: {', '.join(needs)}; {self.download / 1e9:.2f} GB{unsized}"
+        packages = f"{counted(self.conda, 'conda package')}, {counted(self.wheels, 'wheel')}"
+        head = f"{packages}: {', '.join(needs)}; {decimal(self.download)}{unsized}"
         changes = [f"+ {change.name} {change.new}" for change in self.added]
         changes += [f"- {change.name} {change.old}" for change in self.removed]
         changes += [f"~ {change.name} {change.old} → {change.new}" for change in self.changed]
         more = [f"… and {len(changes) - SHOWN_CHANGES} more"] if len(changes) > SHOWN_CHANGES else []
         return [head, *changes[:SHOWN_CHANGES], *more, *([] if self.written else ["the lock is as it was"])]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 wheel`, `2 wheels`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def lock_environment(
@@ -109,7 +118,7 @@ def lock_environment(
     environment = read_environment(folder)
     previous = _previous(folder)
     keep = previous if not upgrade else Lock((), ())
-    progress(f"solving {len(environment.conda)} conda dependencies")
+    progress(f"solving {counted(len(environment.conda), 'conda requirement')}")
     records = solve_conda(environment, folder, sources, [package.file_name for package in keep.conda])
     python = next((record.version for record in records if record.name == "python"), "")
     if not python:
@@ -118,10 +127,11 @@ def lock_environment(
             fix="add it to dependencies, such as `- python =3.12`",
         )
     if environment.pip:
-        progress(f"resolving {len(environment.pip)} pip requirements for python {python}")
+        progress(f"resolving {counted(len(environment.pip), 'pip requirement')} for python {python}")
     wheels = lock_wheels(environment, python, records, sources, {wheel.name: wheel.version for wheel in keep.wheels})
     needs = lock_needs(environment, python, records, wheels)
-    header = lock_header(folder.absolute().name, needs)
+    bare = Lock(parse_conda_lock(conda_text("", records)), parse_requirements_lock(wheels_text("", wheels)))
+    header = lock_header(folder.absolute().name, replace(needs, digest=bare.digest))
     written = write_both(
         folder, {CONDA_LOCK: conda_text(header, records), REQUIREMENTS_LOCK: wheels_text(header, wheels)}
     )
@@ -165,6 +175,8 @@ def check_lock(folder: Path, sources: PackageSources) -> list[str]:
     reasons = []
     if lock.needs != other:
         reasons.append(f"{CONDA_LOCK} and {REQUIREMENTS_LOCK} are not of one run")
+    if lock.edited:
+        reasons.append(f"{CONDA_LOCK} or {REQUIREMENTS_LOCK} was edited since it was written")
     if lock.needs.inputs != environment.digest:
         reasons.append(f"{ENVIRONMENT_FILE} or {VIRTUAL_PACKAGES_FILE} has changed since")
     urls = (urlsplit(sources.fetch_url(package.url)) for package in lock.conda)
@@ -196,6 +208,7 @@ def lock_header(name: str, needs: LockNeeds) -> str:
         f"Made by `deployer lock {name}` from {ENVIRONMENT_FILE}: change that, and lock again.",
         f"platform: {PLATFORM}",
         f"inputs: sha256:{needs.inputs}",
+        f"digest: sha256:{needs.digest}",
         f"python: {needs.python}",
         *([f"glibc: {needs.glibc}"] if needs.glibc else []),
         *([f"cuda: {needs.cuda}"] if needs.cuda else []),

@@ -29,7 +29,7 @@ PLATFORMS = (
     *("manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"),
     *(f"manylinux_2_{minor}_x86_64" for minor in range(5, 44)),
 )
-NO_WHEEL = "name the index that has it in sources.yml; or build it with `pip wheel` and lock that by its hash"
+NO_WHEEL = "run it again, or name the index that has it in sources.yml; else build it with `pip wheel`, and lock that"
 
 
 def locate_wheels(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -44,6 +46,8 @@ def prepare(folder: str, manifest: Manifest, uploader: int) -> list[str]:
     Raises:
         DeployError: the rest does not fit on the disk.
     """
+    if os.path.lexists(folder):
+        _own(folder, os.geteuid())  # before anything in it is followed
     missing = missing_files(manifest, folder)
     sizes = {entry.path: entry.size for entry in manifest.files}
     check_room(folder, sum(sizes[path] for path in missing), "the transfer")
@@ -64,6 +68,7 @@ def verify(folder: str, manifest: Manifest) -> None:
     """
     _own(folder, os.geteuid())
     _unpack(folder, manifest)
+    _refuse_writers(folder)
     missing = missing_files(manifest, folder)
     if missing:
         raise DeployError(f"{len(missing)} files did not arrive, the first is {missing[0]}", "run again: it resumes")
@@ -113,7 +118,8 @@ def _own(folder: str, user: int) -> None:
     """Give the folder and all in it to `user`, having seen that it holds plain files and folders and nothing else.
 
     The user whom files arrive as could have put links there, for root to follow. The top folder is taken away from them
-    first; then everything is reached by descriptors, not by paths.
+    first; then everything is reached by descriptors, not by paths. Taking it back ends their modes and access lists as
+    well: a folder that they stand in is closed to them before what is in it is looked at.
 
     Raises:
         DeployError: there is a link, a device, or a file that has a second name elsewhere.
@@ -121,6 +127,7 @@ def _own(folder: str, user: int) -> None:
     acting = os.geteuid()
     if acting == 0:
         os.chown(folder, 0, -1, follow_symlinks=False)
+        os.chmod(folder, 0o700)
     for parent, folders, names, descriptor in os.fwalk(folder, follow_symlinks=False):
         for name in folders + names:
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -132,8 +139,37 @@ def _own(folder: str, user: int) -> None:
                 )
             if acting == 0:
                 os.chown(name, user, -1, dir_fd=descriptor, follow_symlinks=False)
+            if acting == 0 and user == 0:
+                os.chmod(name, 0o600 if plain else 0o700, dir_fd=descriptor)
     if acting == 0:
         os.chown(folder, user, -1, follow_symlinks=False)
+
+
+def _refuse_writers(folder: str) -> None:
+    """Refuse files that somebody still has open for writing: they could change behind their hash.
+
+    The kernel gives a lease for reading on files only that nobody writes (fcntl(2)); a file system without leases is
+    taken at its word.
+
+    Raises:
+        DeployError: there is such a file.
+    """
+    if os.geteuid() != 0:
+        return
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(parent, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            except OSError as error:
+                if error.errno == errno.EAGAIN:
+                    raise DeployError(
+                        f"{os.path.join(parent, name)} is still open for writing",
+                        "see who on the host has it open (fuser), and run again when they have ended",
+                    ) from None
+            finally:
+                os.close(descriptor)
 
 
 def _unpack(folder: str, manifest: Manifest) -> None:

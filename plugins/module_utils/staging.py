@@ -107,7 +107,7 @@ def check_options(release: Release) -> None:
         if "Error" in lines[-1].partition(":")[0]:  # a traceback: it did not come as far as the options
             raise DeployError(
                 f"{where} cannot be loaded: {lines[-1]}",
-                f"use an environment in which {engine.package} works for user {release.user}",
+                f"use an environment in which {engine.package} works for {release.user or 'the user who deploys'}",
                 "\n".join(lines[-6:-1]),
             )
         raise DeployError(

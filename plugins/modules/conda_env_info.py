@@ -44,6 +44,11 @@ options:
       - It does not end the wait for a filesystem that does not answer.
     type: int
     default: 60
+  prefixes:
+    description: Environments that are listed in any case, as the inventory names them.
+    type: list
+    elements: path
+    default: []
 author:
   - The sglang-deployer maintainers
 """
@@ -181,11 +186,13 @@ def main() -> None:
             "users": {"type": "str", "choices": ["all", "own"], "default": "all"},
             "sizes": {"type": "bool", "default": True},
             "budget": {"type": "int", "default": 60},
+            "prefixes": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
     given = module.params
-    found = read_environments(given["root"], given["users"] == "all", given["sizes"], given["budget"])
+    everyone = given["users"] == "all"
+    found = read_environments(given["root"], everyone, given["sizes"], given["budget"], given["prefixes"])
     module.exit_json(changed=False, **found)
 
 

@@ -118,7 +118,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
-from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import Order, build_environment
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import (
+    Order,
+    build_environment,
+    refuse_in_use,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.check import check_environment
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
@@ -156,14 +160,18 @@ def step(environment: dict, given: dict, check_mode: bool) -> dict:
     store = Store(given["root"])
     digest = environment["digest"]
     prefix = store.environment(environment["name"], digest)
-    facts = load_environment(prefix)
     wanted = given["rebuild"] and (given["phase"] != "query" or not check_environment(prefix, deep=True).sound)
-    if facts is not None and not wanted:
+    # What is to be built again need not be readable any more.
+    facts = None if wanted else load_environment(prefix)
+    if facts is not None:
         if not check_mode:
             # Its age keeps it from being pruned while a staging that uses it has no release yet.
             os.utime(os.path.join(prefix, RECORD))
         return known(facts)
-    find_backend(environment["backend"])  # before gigabytes are sent
+    # Before gigabytes are sent:
+    find_backend(environment["backend"])
+    if wanted:
+        refuse_in_use(Path(prefix))
     arriving = store.incoming(digest)
     caches = Caches(Path(store.shared_caches))
     if given["phase"] != "query":

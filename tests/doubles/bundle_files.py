@@ -23,7 +23,7 @@ PYTHON = platform.python_version()
 
 # Unpacks the packages into the prefix, as the real one does.
 RATTLER = """
-import json, tarfile
+import hashlib, json, tarfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,8 @@ class Record:
     def __init__(self, channel, file_name):
         self.file_name = file_name
         self.path = Path(unquote(urlsplit(channel.url).path), "linux-64", file_name)
+        self.sha256 = hashlib.sha256(self.path.read_bytes()).digest()
+        self.url = self.path.as_uri()
 
 class RepoData:
     @staticmethod

@@ -94,7 +94,9 @@ class Environment:
         return cleaned
 
 
-def read_environments(root: str, everyone: bool = True, sizes: bool = True, budget: float = 60) -> dict[str, Any]:
+def read_environments(
+    root: str, everyone: bool = True, sizes: bool = True, budget: float = 60, prefixes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Every environment of this host that can be found within limits, as the module `conda_env_info` returns it.
 
     Args:
@@ -102,6 +104,7 @@ def read_environments(root: str, everyone: bool = True, sizes: bool = True, budg
         everyone: look into the homes of all users, as far as they can be read.
         sizes: measure what they take of the disk.
         budget: seconds for all of it. What is not measured by then has no size.
+        prefixes: that the inventory names.
     """
     started = time.monotonic()
     homes, limits = all_homes(everyone)
@@ -109,6 +112,7 @@ def read_environments(root: str, everyone: bool = True, sizes: bool = True, budg
     running = programs()
     candidates = [
         *(Candidate(use.path, certain=True) for use in uses),
+        *(Candidate(prefix, certain=True) for prefix in prefixes),
         *(Candidate(path) for path in folders_in(os.path.join(root, "artifacts", "environments"))),
         *(Candidate(program.prefix) for program in running),
         *written_down(homes),

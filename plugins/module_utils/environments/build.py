@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.bytecode import (
     ARCHIVE,
+    drop_shared_bytecode,
     share_bytecode,
     unpack_bytecode,
 )
@@ -123,8 +124,10 @@ def build_environment(order: Order) -> EnvironmentFacts:
     """
     prefix, log = order.prefix, order.log
     with _os_errors_explained(prefix.parent), _exclusive(prefix, log) as lock_fd:
-        finished = load_environment(prefix)
-        if finished is not None and not order.rebuild:
+        _tidy(prefix)
+        if _is_recorded(prefix) and not order.rebuild:
+            finished = load_environment(prefix)
+            assert finished is not None
             if finished.digest != order.digest:
                 raise DeployError(
                     f"{prefix} holds environment {finished.digest[:12]}, wanted {order.digest[:12]}",
@@ -134,7 +137,7 @@ def build_environment(order: Order) -> EnvironmentFacts:
         backend = find_backend(order.backend)
         lock = _checked_lock(order.bundle, order.digest, log)
         _check_room(order.bundle, lock, prefix.parent)
-        with _workspace(prefix) as work, _put_aside(prefix):
+        with _workspace(prefix) as work, _put_aside(prefix, work):
             content, proof = _install_verified(order, work, lock_fd, backend, lock)
             facts = replace(inspect_prefix(prefix), digest=order.digest, name=order.name)
             facts = replace(facts, listing=write_listing(prefix, content))
@@ -174,6 +177,8 @@ def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Loc
             order.log(f"installing {len(lock.wheels)} wheels")
             install_wheels(tools, order.bundle, prefix, caches)
             order.log("bringing byte code")
+            if order.rebuild:
+                drop_shared_bytecode(packages)  # a package's record does not say what its byte code was
             unpack_bytecode(order.bundle / ARCHIVE, packages)
         compile_bytecode(tools, prefix, python)
         facts = inspect_prefix(prefix)
@@ -199,6 +204,20 @@ def _refuse_differences(prefix: Path, content: Content) -> None:
             f"{prefix}: {wrong[0]}",
             fix="see the host's disk and memory; the bundle itself was verified",
             detail="\n".join(map(str, wrong[1:20])),
+        )
+
+
+def refuse_in_use(prefix: Path) -> None:
+    """Refuse to build an environment again from which a process runs.
+
+    Raises:
+        DeployError: naming the process.
+    """
+    if users := [describe(pid) for pid in processes_in(str(prefix))]:
+        raise DeployError(
+            f"{prefix} is in use by {users[0]}",
+            fix="end the service on this host first, or lock again: a new lock is built beside it",
+            detail="\n".join(users[1:]),
         )
 
 
@@ -242,11 +261,51 @@ def _checked_lock(bundle: Path, digest: str, log: Log) -> Lock:
     return lock
 
 
+def _is_recorded(prefix: Path) -> bool:
+    return (prefix / RECORD).is_file() and not prefix.is_symlink()
+
+
+def _aside(prefix: Path) -> Path:
+    return prefix.parent / f".{prefix.name}.replaced"
+
+
+def _tidy(prefix: Path) -> None:
+    """Bring order into what an interrupted build left: room is needed, and an environment that was put aside is back.
+
+    Raises:
+        DeployError: something that no build of ours made is at `prefix`.
+    """
+    work, aside = prefix.parent / f".{prefix.name}.build", _aside(prefix)
+    shutil.rmtree(work, ignore_errors=True)
+    if os.path.lexists(prefix) and not _is_recorded(prefix):
+        ours = (prefix / UNFINISHED).is_file() or (prefix.is_dir() and not any(prefix.iterdir()))
+        if prefix.is_symlink() or not ours:
+            raise DeployError(
+                f"{prefix} exists and is no environment of the deployer's",
+                fix="move it away, or use it as it is with `prefix:` in inference_environments",
+            )
+        _remove(prefix, work)
+    if aside.is_dir() and not aside.is_symlink():
+        if _is_recorded(prefix):
+            _remove(aside, work)
+        else:
+            aside.rename(prefix)
+    if _is_recorded(prefix):
+        (prefix / UNFINISHED).unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove(folder: Path, work: Path) -> None:
+    """Remove a folder that may be half removed by a kill: it loses its name first."""
+    work.mkdir(mode=0o755, exist_ok=True)
+    folder.rename(work / "leftover")
+    shutil.rmtree(work / "leftover")
+
+
 @contextmanager
 def _workspace(prefix: Path) -> Iterator[Path]:
-    """An empty folder beside the prefix; it is gone afterwards, and so is what an interrupted build left in it."""
+    """An empty folder beside the prefix; it is gone afterwards."""
     work = prefix.parent / f".{prefix.name}.build"
-    shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o755)
     try:
         yield work
@@ -255,49 +314,32 @@ def _workspace(prefix: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _put_aside(prefix: Path) -> Iterator[None]:
+def _put_aside(prefix: Path, work: Path) -> Iterator[None]:
     """Make room for a build at `prefix`; a finished environment there is kept beside, and back when the build fails.
 
     Raises:
         DeployError: a process runs from it.
     """
-    aside = prefix.parent / f".{prefix.name}.replaced"
-    if load_environment(prefix) is not None:
-        if users := [describe(pid) for pid in processes_in(str(prefix))]:
-            raise DeployError(
-                f"{prefix} is in use by {users[0]}",
-                fix="end the service on this host first, or lock again: a new lock is built beside it",
-                detail="\n".join(users[1:]),
-            )
-        shutil.rmtree(aside, ignore_errors=True)
-        prefix.rename(aside)
+    if _is_recorded(prefix):
+        refuse_in_use(prefix)
+        prefix.rename(_aside(prefix))
     try:
         yield
     except BaseException:
         # Half an environment is of no use, and may be what fills the disk.
-        if (prefix / UNFINISHED).is_file() and not (prefix / RECORD).exists():
+        if (prefix / UNFINISHED).is_file() and not _is_recorded(prefix):
             shutil.rmtree(prefix, ignore_errors=True)
-        if aside.is_dir():
-            aside.rename(prefix)
+        if _aside(prefix).is_dir() and not os.path.lexists(prefix):
+            _aside(prefix).rename(prefix)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    if _aside(prefix).is_dir():
+        _remove(_aside(prefix), work)
 
 
 def _fresh_prefix(prefix: Path, work: Path) -> None:
-    """An empty prefix that is marked as unfinished; what an interrupted build left is removed.
-
-    Raises:
-        DeployError: something that no build of ours made is at `prefix`.
-    """
-    if os.path.lexists(prefix):
-        ours = (prefix / UNFINISHED).is_file() or (prefix.is_dir() and not any(prefix.iterdir()))
-        if not ours:
-            raise DeployError(
-                f"{prefix} exists and is no environment of the deployer's",
-                fix="move it away, or use it as it is with `prefix:` in inference_environments",
-            )
-        prefix.rename(work / "leftover")
-        shutil.rmtree(work / "leftover")
+    """An empty prefix that is marked as unfinished, in place of an attempt before."""
+    if (prefix / UNFINISHED).is_file():
+        _remove(prefix, work)
     # Marked before it gets its name: there is no moment at which a leftover could not be told from a user's folder.
     (work / "prefix").mkdir(mode=0o755)
     (work / "prefix" / UNFINISHED).touch()

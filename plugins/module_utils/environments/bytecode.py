@@ -60,7 +60,9 @@ def pack_bytecode(site_packages: str | Path, archive: str | Path, digest: str = 
 
 
 def unpack_bytecode(archive: str | Path, site_packages: str | Path) -> int:
-    """Put the byte code of `archive` beside those sources that it was compiled from, where there is none yet.
+    """Put the byte code of `archive` beside those sources that it was compiled from.
+
+    What is there already is compared, and replaced where it is another.
 
     Returns:
         How many files were written; 0 where the bundle has no archive.
@@ -81,18 +83,21 @@ def _unpack(source: zipfile.ZipFile, entry: zipfile.ZipInfo, site_packages: str 
     if place is None:
         return False
     target, path = os.path.join(site_packages, entry.filename), os.path.join(site_packages, place)
-    with contextlib.suppress(FileNotFoundError, FileExistsError):
+    with contextlib.suppress(FileNotFoundError):
         found = os.stat(path)
-        if os.path.exists(target):
-            return False
         data = source.read(entry)
         size = (found.st_size & 0xFFFFFFFF).to_bytes(4, "little")
         if data[4:8] != BY_TIME or data[12:HEADER] != size or len(data) <= HEADER or data[8:12] != _crc(_read(path)):
             return False
-        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         time = (int(found.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+        code = data[:8] + time + data[12:]
+        with contextlib.suppress(FileNotFoundError):
+            if _read(target) == code:
+                return False
+            os.unlink(target)  # what is there came from the cache, and was changed there
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         with open(target, "xb") as stream:
-            stream.write(data[:8] + time + data[12:])
+            stream.write(code)
         return True
     return False
 
@@ -114,6 +119,13 @@ def _place(name: str) -> str | None:
     if cache != "__pycache__" or not file.endswith(".pyc") or file.startswith(".") or odd:
         return None
     return os.path.join(folders, file.partition(".")[0] + ".py")
+
+
+def drop_shared_bytecode(site_packages: str | Path) -> None:
+    """Remove byte code that came from the cache, so that it is compiled anew."""
+    for path, entry in _walk(os.fspath(site_packages)):
+        if path.endswith(".pyc") and entry.stat(follow_symlinks=False).st_nlink > 1:
+            os.unlink(path)
 
 
 def share_bytecode(site_packages: str | Path, cache: str | Path) -> int:
@@ -140,6 +152,8 @@ def share_bytecode(site_packages: str | Path, cache: str | Path) -> int:
 def _link(path: str, target: str) -> bool:
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)  # of an earlier build, and another one: that is why the prefix does not have it
         os.link(path, target)
         return True
     return False

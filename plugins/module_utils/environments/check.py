@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
+    RECORD,
     EnvironmentFacts,
     inspect_prefix,
     installed_packages,
@@ -21,6 +22,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.verify import (
     REBUILD,
     listed_differences,
+    open_files,
     read_content,
     read_listing,
     recorded_differences,
@@ -74,7 +76,7 @@ def built_environments(root: str) -> Iterator[str]:
         return
     for name in names:
         path = os.path.join(folder, name)
-        if not name.startswith(".") and os.path.isfile(os.path.join(path, "environment.json")):
+        if not name.startswith(".") and os.path.isfile(os.path.join(path, RECORD)):
             yield path
 
 
@@ -93,7 +95,8 @@ def check_environment(path: str, deep: bool) -> Checked:
         return _check_built(facts, deep)
     except DeployError as error:
         name, digest = (facts.name, facts.digest) if facts else ("", "")
-        return Checked(path, name, digest, facts is not None, problem=error.problem, fix=error.fix)
+        built = os.path.isfile(os.path.join(path, RECORD))
+        return Checked(path, name, digest, built, problem=error.problem, fix=REBUILD if built else error.fix)
     except OSError as error:
         return Checked(path, problem=f"{path} cannot be read: {error}", fix="see the host's disk")
 
@@ -112,8 +115,11 @@ def _check_built(facts: EnvironmentFacts, deep: bool) -> Checked:
     if deep:
         content = read_content(prefix)
         listed = read_listing(prefix, facts.listing)
+        if listed is None:
+            found.append("environment.json names no listing (0.1 left none): byte code and links were not compared")
         wrong = listed_differences(prefix, content, listed) if listed else recorded_differences(prefix, content)
-        found, files = found + [str(one) for one in wrong], len(content.files)
+        found += [str(one) for one in [*wrong, *open_files(prefix)]]
+        files = len(content.files)
     fix = REBUILD if found else ""
     return Checked(prefix, facts.name, facts.digest, True, files, tuple(found[:SHOWN]), len(found), fix=fix)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
+import re
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,9 @@ RECORD = "environment.json"
 UNFINISHED = ".building"  # in a prefix whose build has not ended
 SCHEMA = 1
 PROBE_SECONDS = 60
+MOST_SAID = 64 * 1024  # bytes of what an interpreter says
+LARGEST_RECORD = 64 * 2**20  # bytes; of torch, RECORD has 1.5 MB
+LARGEST_METADATA = 64 * 1024  # bytes of it that are read: the fields come first
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,11 @@ def inspect_prefix(prefix: str | Path) -> EnvironmentFacts:
     prefix = Path(prefix)
     python = interpreter_version(prefix)
     packages = installed_packages(prefix, python)
-    records = [prefix.glob("conda-meta/*.json"), site_packages(prefix, python).glob("*.dist-info/RECORD")]
-    records.append(site_packages(prefix, python).glob("*.dist-info/direct_url.json"))
-    hashes = sorted((str(path.relative_to(prefix)), hash_file(path)) for found in records for path in found)
+    packages_folder = site_packages(prefix, python)
+    records = [*prefix.glob("conda-meta/*.json"), *packages_folder.glob("*.dist-info/RECORD")]
+    records += packages_folder.glob("*.dist-info/direct_url.json")
+    # A pipe or a device in place of a record would be read for ever.
+    hashes = sorted((str(one.relative_to(prefix)), hash_file(one)) for one in records if _is_record(one))
     content = json.dumps([python, sorted(packages.items()), hashes], separators=(",", ":"))
     return EnvironmentFacts(str(prefix), python, packages, hashlib.sha256(content.encode()).hexdigest())
 
@@ -94,6 +101,8 @@ def load_environment(prefix: str | Path) -> EnvironmentFacts | None:
         DeployError: the record is there but is not readable as one.
     """
     path = Path(prefix) / RECORD
+    if not path.is_file():  # nor a pipe, which would be waited for
+        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:
@@ -141,30 +150,58 @@ def interpreter_version(prefix: Path, imports: str = "sys") -> str:
             fix="name the folder of a conda environment or venv, as `conda env list` shows it",
         )
     fix = "run it by hand on this host; a missing shared library or another host's architecture shows there"
-    probe = f"import sys, {imports}; print('%d.%d.%d' % sys.version_info[:3])"
+    probe = f"import sys, {imports}; print('version=%d.%d.%d' % sys.version_info[:3])"
     try:
         # -I -S: no PYTHONPATH, no user site, no .pth file of the environment.
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            [str(python), "-I", "-S", "-c", probe],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-            **_as_owner(prefix),
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        status, said = _run_probe([str(python), "-I", "-S", "-c", probe], prefix)
+    except OSError as error:
         raise DeployError(f"{python} does not run: {error}", fix=fix) from error
-    if done.returncode != 0:
-        raise DeployError(f"{python} is broken: exit {done.returncode}", fix=fix, detail=done.stderr.strip()[-2000:])
-    return done.stdout.strip()
+    version = re.search(r"^version=(\d+\.\d+\.\d+)$", said, re.MULTILINE)
+    if status != 0 or version is None:
+        raise DeployError(f"{python} is broken: exit {status}", fix=fix, detail=said.strip()[-2000:])
+    return version.group(1)
 
 
-def _as_owner(prefix: Path) -> dict[str, Any]:
-    """Popen's arguments for root to run what another user could have put there as that user."""
-    owner = prefix.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
+def _run_probe(command: list[str], prefix: Path) -> tuple[int, str]:
+    """Exit status of a command and what it said, of which there may be too much, for too long."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        cwd="/",
+        start_new_session=True,
+        **_without_rights(prefix),
+    ) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(PROBE_SECONDS, process.kill)
+        timer.start()
+        try:
+            said = process.stdout.read(MOST_SAID)
+        finally:
+            timer.cancel()
+            if len(said) == MOST_SAID:
+                process.kill()
+    return process.returncode, said.decode(errors="replace")
+
+
+def _without_rights(prefix: Path) -> dict[str, Any]:
+    """Popen's arguments for root to run what others could have put there: as its owner, or as nobody.
+
+    Root's own is what nobody else can write: the prefix, its bin, and the interpreter behind all links.
+    """
+    if os.geteuid() != 0:
         return {}
-    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": [], "cwd": "/"}
+    places = (prefix, prefix / "bin", Path(os.path.realpath(prefix / "bin" / "python")))
+    found = [place.stat() for place in places]
+    if all(one.st_uid == 0 and not one.st_mode & 0o022 for one in found):
+        return {}
+    owner = next((one for one in found if one.st_uid != 0), None)
+    if owner is None:
+        nobody = pwd.getpwnam("nobody")
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
 
 
 def site_packages(prefix: Path, python: str) -> Path:
@@ -175,8 +212,18 @@ def site_packages(prefix: Path, python: str) -> Path:
 def installed_packages(prefix: Path, python: str) -> dict[str, str]:
     """Version of every package in the environment's site-packages, by PEP 503 name; imports none of them."""
     found: dict[str, str] = {}
-    for distribution in distributions(path=[str(site_packages(prefix, python))]):
-        metadata = distribution.metadata
-        if metadata["Name"] and metadata["Version"]:
-            found.setdefault(normalize_name(metadata["Name"]), metadata["Version"])
+    folder = site_packages(prefix, python)
+    texts = [*folder.glob("*.dist-info/METADATA"), *folder.glob("*.egg-info/PKG-INFO"), *folder.glob("*.egg-info")]
+    for path in sorted(texts):
+        if not _is_record(path):
+            continue
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            head = stream.read(LARGEST_METADATA)
+        name, version = (re.search(rf"^{field}: *(\S+)", head, re.MULTILINE) for field in ("Name", "Version"))
+        if name and version:
+            found.setdefault(normalize_name(name.group(1)), version.group(1))
     return dict(sorted(found.items()))
+
+
+def _is_record(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= LARGEST_RECORD

@@ -51,9 +51,13 @@ records = {}
 for subdir in job["subdirs"]:
     for record in RepoData.from_path(str(Path(job["channel"], subdir, "repodata.json"))).into_repo_data(channel):
         records[subdir + "/" + record.file_name] = record
-missing = [path for path in job["packages"] if path not in records]
-if missing:
-    sys.exit("repodata.json does not list " + ", ".join(missing))
+for path, sha256 in job["packages"].items():
+    if path not in records:
+        sys.exit("repodata.json does not list " + path)
+    # What repodata.json says is what would be fetched and installed: it has to be the locked file of this bundle.
+    record, place = records[path], job["channel"] + "/" + path
+    if record.sha256.hex() != sha256 or record.url != Path(place).as_uri():
+        sys.exit("repodata.json has another file for " + path + " than the lock")
 asyncio.run(
     install(
         [records[path] for path in job["packages"]],
@@ -66,8 +70,9 @@ asyncio.run(
 os._exit(0)
 """
 
-# Runs under the environment's own python. compileall hands every file to a worker by itself to see whether it has to be
-# compiled, which takes five times as long as seeing it here.
+# Runs under the environment's own python, as root where root builds: with -S, so that no .pth file of a wheel does.
+# compileall hands every file to a worker by itself to see whether it has to be compiled, which takes five times as long
+# as seeing it here.
 COMPILE = """
 import importlib.util, os, py_compile, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -217,7 +222,7 @@ def _install_by_rattler(tools: Tools, bundle: Path, lock: Lock, prefix: Path, ca
         "library": str(library),
         "channel": str(bundle / "conda"),
         "subdirs": sorted({package.subdir for package in lock.conda}),
-        "packages": [f"{package.subdir}/{package.file_name}" for package in lock.conda],
+        "packages": {f"{package.subdir}/{package.file_name}": package.sha256 for package in lock.conda},
         "prefix": str(prefix),
         "cache": str(cache),
     }
@@ -264,7 +269,7 @@ def compile_bytecode(tools: Tools, prefix: Path, python: str) -> None:
         DeployError: the interpreter died.
     """
     library = str(prefix / "lib" / f"python{'.'.join(python.split('.')[:2])}")
-    tools.run([str(prefix / "bin" / "python"), "-I", "-c", COMPILE, library], f"{library} could not be compiled")
+    tools.run([str(prefix / "bin" / "python"), "-I", "-S", "-c", COMPILE, library], f"{library} could not be compiled")
 
 
 def install_wheels(tools: Tools, bundle: Path, prefix: Path, caches: Caches) -> None:
@@ -285,6 +290,7 @@ def install_wheels(tools: Tools, bundle: Path, prefix: Path, caches: Caches) -> 
         uv.chmod(0o755)
     options = ["--offline", "--no-config", "--no-python-downloads", "--no-progress", "--color", "never"]
     exactly = ["--no-deps", "--no-index", "--no-build", "--require-hashes"]
+    caches.wheels.mkdir(mode=0o700, parents=True, exist_ok=True)
     with caches.wheelhouse(bundle.glob("wheels/*.whl")) as wheels:
         tools.run(
             [
@@ -298,6 +304,12 @@ def install_wheels(tools: Tools, bundle: Path, prefix: Path, caches: Caches) -> 
             ],
             f"uv could not install the wheels into {prefix}",
         )  # fmt: skip
+    # uv makes its locks writable for everyone, so that users can share a cache. This one is not shared.
+    for bucket in caches.wheels.iterdir():
+        if not bucket.name.startswith("archive-"):  # there is what environments link to
+            for lock in [bucket, *bucket.rglob("*")] if bucket.is_dir() else [bucket]:
+                if lock.suffix == ".lock" or lock.name == ".lock":
+                    lock.chmod(0o600)
 
 
 def _installer(bundle: Path, name: str) -> Path:

@@ -82,6 +82,7 @@ class LockNeeds:
 
     Attributes:
         inputs: sha256 (hex) of what it was made from: environment.yml and virtual-packages.yml.
+        digest: of the lock when it was written; another one now was edited by hand.
         python: version of the locked python, `3.12.11`.
         glibc: the oldest glibc that all of it runs on, `2.34`.
         cuda: the CUDA runtime that it brings, `13.0`; '' for none.
@@ -89,6 +90,7 @@ class LockNeeds:
     """
 
     inputs: str = ""
+    digest: str = ""
     python: str = ""
     glibc: str = ""
     cuda: str = ""
@@ -102,6 +104,11 @@ class Lock:
     conda: tuple[CondaPackage, ...]
     wheels: tuple[LockedWheel, ...]
     needs: LockNeeds = field(default=LockNeeds(), compare=False)
+
+    @property
+    def edited(self) -> bool:
+        """Whether it was changed since it was written by `deployer lock`."""
+        return self.needs.digest not in ("", self.digest)
 
     @property
     def digest(self) -> str:
@@ -187,7 +194,7 @@ def parse_needs(text: str) -> LockNeeds:
     for line in text.splitlines():
         if line and not line.startswith("#"):
             break
-        match = re.fullmatch(r"# (inputs: sha256|python|glibc|cuda|download): ?([0-9a-f][\w.+!]*)", line)
+        match = re.fullmatch(r"# (inputs: sha256|digest: sha256|python|glibc|cuda|download): ?([0-9a-f][\w.+!]*)", line)
         if match is not None:
             found.setdefault(match.group(1).partition(":")[0], match.group(2))
     download = found.pop("download", "")
@@ -317,6 +324,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
+        if (path.parent / "environment.yml").is_file():
+            raise DeployError(f"{path.parent} is not locked", fix=f"python -m deployer lock {path.parent}") from error
         raise DeployError(
             f"{path} cannot be read: {error.strerror}",
             fix=f"a lock is a folder with {CONDA_LOCK} and {REQUIREMENTS_LOCK}",

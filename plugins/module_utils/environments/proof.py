@@ -54,8 +54,8 @@ def _import(prefix: str | Path, engine: Engine) -> None:
         lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
         raise DeployError(
             f"{engine.package} cannot be imported from {prefix}: {lines[-1]}",
-            fix="a missing library is of the host: install it there; a missing module is of the lock: lock again",
-            detail="\n".join(lines[-12:-1]),
+            fix="install a missing library on the host; add a missing module to environment.yml, and lock again",
+            detail="\n".join(line for line in lines[-12:-1] if not line.startswith(("Traceback", '  File "<string>"'))),
         )
 
 

@@ -119,6 +119,8 @@ def read_engines(sources: Mapping[str, Mapping[str, str]], versions: Mapping[str
 
 def _tag_lines(path: Path) -> list[str]:
     """The tags of one installed wheel, in one text."""
+    if not path.is_file():
+        return []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -12,6 +12,7 @@ import binascii
 import csv
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -29,8 +30,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import (
 LISTING = "environment-files.json"
 # What the deployment itself writes, or what changes with use and is no part of the content.
 OWN_FILES = frozenset({LISTING, RECORD, UNFINISHED, "conda-meta/history"})
-REBUILD = "build the environment again: python -m deployer rollout -e environment_rebuild=true -- --tags environment"
-CODE = (".py", ".pth", ".so", ".egg-link")
+REBUILD = "build it again: python -m deployer rollout -i INVENTORY -e environment_rebuild=true -- --tags environment"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Difference:
 
     Attributes:
         path: below the prefix.
-        what: `changed`, `missing` or `added`.
+        what: `changed`, `missing` or `added`; or `open`, where others may write it or cannot read it.
         package: whose file it is; '' for a file of no package.
         wanted: sha256, or the target of a link; '' for an added file.
         got: what is there; '' for a missing file.
@@ -69,6 +69,8 @@ class Difference:
 
     def __str__(self) -> str:
         of = f" of {self.package}" if self.package else ""
+        if self.what == "open":
+            return f"{self.path}{of} {self.got}"
         hashes = f": sha256 wanted {self.wanted}, got {self.got}" if self.what == "changed" else ""
         return f"{self.path}{of} {'was ' if self.what != 'missing' else 'is '}{self.what}{hashes}"
 
@@ -92,8 +94,11 @@ def read_content(prefix: str | Path) -> Content:
     for folder, folders, names in os.walk(root):
         for name in [*names, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
             path = os.path.relpath(os.path.join(folder, name), root)
-            if os.path.islink(os.path.join(folder, name)):
+            mode = os.lstat(os.path.join(folder, name)).st_mode
+            if stat.S_ISLNK(mode):
                 links[path] = os.readlink(os.path.join(folder, name))
+            elif not stat.S_ISREG(mode):
+                links[path] = "(neither a file nor a link)"  # a pipe would be read for ever
             elif path not in OWN_FILES:
                 paths.append(path)
     hashes = in_batches(lambda some: [hash_file(os.path.join(root, path), follow=False) for path in some], paths)
@@ -120,7 +125,7 @@ def recorded_differences(prefix: str | Path, content: Content) -> list[Differenc
 def listed_differences(prefix: str | Path, content: Content, listed: Content) -> list[Difference]:
     """How `content` differs from the listing that the build left, sorted by path.
 
-    What was added counts where it can change what runs: code and links. Byte code that root added later does not.
+    Whatever was added counts: nobody but root writes there, and there are many ways to have Python run other code.
     """
     packages = {path: recorded.package for path, recorded in recorded_files(prefix).items()}
     found = []
@@ -129,12 +134,27 @@ def listed_differences(prefix: str | Path, content: Content, listed: Content) ->
             if got.get(path) != value:
                 what = "changed" if path in got else "missing"
                 found.append(Difference(path, what, packages.get(path, ""), value, got.get(path, "")))
-        found += [Difference(path, "added", got=got[path]) for path in got if path not in wanted and _runs(path)]
+        found += [Difference(path, "added", got=got[path]) for path in got if path not in wanted]
     return sorted(set(found), key=lambda difference: difference.path)
 
 
-def _runs(path: str) -> bool:
-    return path.endswith(CODE) or path.startswith("bin/")
+def open_files(prefix: str | Path) -> list[Difference]:
+    """What others than its owner could change in a prefix, or could not read, sorted by path."""
+    root = os.fspath(prefix)
+    owner = os.lstat(root).st_uid
+    found = []
+    for folder, folders, names in os.walk(root):
+        for name in [*names, *folders]:
+            path = os.path.join(folder, name)
+            about = os.lstat(path)
+            if stat.S_ISLNK(about.st_mode):
+                continue
+            wrong = "belongs to another user" if about.st_uid != owner else ""
+            wrong = wrong or ("can be written by others than its owner" if about.st_mode & 0o022 else "")
+            wrong = wrong or ("" if about.st_mode & 0o004 else "cannot be read by the services' user")
+            if wrong:
+                found.append(Difference(os.path.relpath(path, root), "open", got=wrong))
+    return sorted(found, key=lambda difference: difference.path)
 
 
 def write_listing(prefix: str | Path, content: Content) -> str:
@@ -149,7 +169,7 @@ def write_listing(prefix: str | Path, content: Content) -> str:
 
 
 def read_listing(prefix: str | Path, sha256: str) -> Content | None:
-    """The listing that a build left; None where it left none (built by 0.1).
+    """The listing that a build left; None where its record names none (built by 0.1).
 
     Args:
         prefix: of a finished build.
@@ -178,12 +198,17 @@ def recorded_files(prefix: str | Path) -> dict[str, Recorded]:
         DeployError: a record cannot be read.
     """
     found: dict[str, Recorded] = {}
-    wheels = sorted(Path(prefix).glob("lib/python3*/site-packages/*.dist-info/RECORD"))
-    packages = sorted(Path(prefix).glob("conda-meta/*.json"))
+    wheels = _records(Path(prefix), "lib/python3*/site-packages/*.dist-info/RECORD")
+    packages = _records(Path(prefix), "conda-meta/*.json")
     each = [*(_files_of_wheel(path, Path(prefix)) for path in wheels), *map(_files_of_conda_package, packages)]
     for path, recorded in chain.from_iterable(each):
         found[path] = found[path].merged(recorded) if path in found else recorded
     return found
+
+
+def _records(prefix: Path, pattern: str) -> list[Path]:
+    """Regular files alone: a pipe or a device in place of a record would be read for ever."""
+    return sorted(path for path in prefix.glob(pattern) if path.is_file())
 
 
 def _files_of_conda_package(path: Path) -> Iterator[tuple[str, Recorded]]:

@@ -178,12 +178,15 @@ def _environment_findings(where: str, service: Service, environment: Environment
         return [finding("environment-missing", f"inference_environments.{environment.name}", problem, fix)]
     package = engine_named(service.engine).package
     if environment.versions and package not in environment.versions:
+        fix = f"install it there ({environment.path})"
+        if environment.backend:  # built from a lock, and never changed
+            fix = f"add {package} to its environment.yml, lock it, and bundle it"
         return [
             finding(
                 "engine-missing",
                 f"{where}.environment",
                 f"environment {environment.name} has no {package}",
-                f"name an environment that has it, or install it there ({environment.path or 'its lock'})",
+                f"name an environment that has it, or {fix}",
             )
         ]
     return []

@@ -60,6 +60,8 @@ def prune(
         DeployError: what is in use cannot be known.
     """
     now = time.time() if now is None else now
+    # An inventory may name by a link what lies here.
+    wanted = replace(wanted, prefixes=tuple({*wanted.prefixes, *map(os.path.realpath, wanted.prefixes)}))
     try:
         with contextlib.ExitStack() as alone:
             if not check and os.path.isdir(root):

@@ -32,7 +32,7 @@ def text_of(*environments: dict[str, Any], failures: dict[str, str] | None = Non
 def test_what_is_sound_is_a_row(tmp_path: object) -> None:
     text = text_of(SOUND)
     assert "49,839" in text and "as built" in text
-    assert text.rstrip().endswith("1 environments on 1 hosts hashed; all are what they were")
+    assert text.rstrip().endswith("1 environment on 1 host hashed; as they were")
 
 
 def test_what_differs_is_named_with_the_way_out() -> None:
@@ -46,7 +46,7 @@ def test_what_differs_is_named_with_the_way_out() -> None:
     text = text_of(changed)
     assert "9 differences" in text and "bin/tool4 was added" in text and "bin/tool5" not in text
     assert "… and 4 more" in text and "fix: build it again" in text
-    assert "1 are not what they were" in text
+    assert "1 not as it was" in text
 
 
 def test_what_cannot_be_used_or_asked_is_said() -> None:

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import load_lock, parse_needs
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.environments import sources as package_sources
+from deployer.environments.bundle import make_bundle
 from deployer.environments.environment_file import parse_environment
 from deployer.environments.lock import LockSummary, PackageChange, check_lock, lock_environment, write_both
 from deployer.environments.sources import read_sources
@@ -132,6 +133,7 @@ def test_locks_conda_in_dependency_order_and_one_wheel_a_package(folder: Path) -
         "# Made by `deployer lock sglang` from environment.yml: change that, and lock again.",
         "# platform: linux-64",
         f"# inputs: sha256:{parse_environment(ENVIRONMENT).digest}",
+        f"# digest: sha256:{load_lock(folder).digest}",
         "# python: 3.12.4",
         "# glibc: 2.28",
         f"# download: {summary.download}",
@@ -163,7 +165,7 @@ def test_same_inputs_give_the_same_bytes(folder: Path) -> None:
     summary = lock(folder)
     assert not summary.written
     assert summary.lines() == [
-        "2 conda packages, 2 wheels: python 3.12.4, glibc 2.28; 0.00 GB",
+        "2 conda packages, 2 wheels: python 3.12.4, glibc 2.28; 3.1 kB",
         "the lock is as it was",
     ]
     for path in folder.glob("*.lock"):
@@ -368,3 +370,14 @@ def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DeployError, match="cannot be written: No space left"):
         write_both(tmp_path, {"a": "new", "b": "new"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_a_lock_that_was_edited_is_stale_and_not_fetched(folder: Path, tmp_path: Path) -> None:
+    sources = read_sources(folder)
+    lock_environment(folder, sources)
+    assert check_lock(folder, sources) == []
+    lock = folder / "requirements.lock"
+    lock.write_text("".join(line for line in lock.read_text().splitlines(keepends=True) if not line.startswith("beta")))
+    assert check_lock(folder, sources) == ["conda-linux-64.lock or requirements.lock was edited since it was written"]
+    with pytest.raises(DeployError, match="was edited since it was written"):
+        make_bundle(folder, tmp_path / "bundle", sources=sources)

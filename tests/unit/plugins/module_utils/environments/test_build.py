@@ -229,6 +229,63 @@ def broken_proof(*arguments: object) -> dict[str, str]:
     raise DeployError("sglang cannot be imported", "install libnuma")
 
 
+def test_a_rebuild_that_was_killed_gives_back_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch, CODE)
+    prefix = tmp_path / "env"
+    facts = build_at(bundle, prefix)
+    # As a kill leaves it: the old one aside, half a new one in its place.
+    prefix.rename(tmp_path / ".env.replaced")
+    prefix.mkdir()
+    (prefix / UNFINISHED).touch()
+    assert build_at(tmp_path / "gone", prefix, facts.digest) == facts
+    assert leftovers(tmp_path) == [".env.lock", "env"]
+
+
+def test_a_kill_after_the_end_leaves_nothing_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch, CODE)
+    prefix = tmp_path / "env"
+    facts = build_at(bundle, prefix)
+    (prefix / UNFINISHED).touch()
+    for name in (".env.replaced", ".env.build"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+    assert build_at(bundle, prefix) == facts
+    assert leftovers(tmp_path) == [".env.lock", "env"] and not (prefix / UNFINISHED).exists()
+
+
+def test_a_link_is_not_taken_for_an_empty_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "env").symlink_to("mine")
+    with pytest.raises(DeployError, match="no environment of the deployer's"):
+        build_at(bundle, tmp_path / "env")
+    assert (tmp_path / "env").is_symlink()
+
+
+def test_changed_byte_code_does_not_survive_a_rebuild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch, CODE)
+    prefix = tmp_path / "env"
+    build_at(bundle, prefix)
+    code = next(site_of(prefix).glob("alpha/__pycache__/*.pyc"))
+    good = code.read_bytes()
+    with code.open("r+b") as stream:  # in place: the cache has the same file
+        stream.seek(20)
+        stream.write(b"EVIL")
+    build_at(bundle, prefix, rebuild=True)
+    assert code.read_bytes() == good
+    build_at(bundle, tmp_path / "env2")
+    assert next(site_of(tmp_path / "env2").glob("alpha/__pycache__/*.pyc")).read_bytes() == good
+
+
+def test_a_repodata_with_another_file_than_the_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch)
+    monkeypatch.setattr(build, "damaged_files", lambda bundle: [])
+    package = next(bundle.glob("conda/linux-64/*.tar.bz2"))
+    package.write_bytes(package.read_bytes() + b"0")
+    with pytest.raises(DeployError) as error:
+        build_at(bundle, tmp_path / "env")
+    assert "another file" in error.value.detail
+
+
 def test_what_does_not_work_here_is_not_blamed_on_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_bundle(tmp_path / "bundle", PACKAGES, monkeypatch, CODE)
     build_at(bundle, tmp_path / "env1")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -92,3 +94,49 @@ def test_an_unreadable_record_is_an_error(tmp_path: Path, content: str) -> None:
     with pytest.raises(DeployError) as error:
         load_environment(tmp_path)
     assert str(tmp_path / RECORD) in error.value.problem
+
+
+def test_what_others_could_have_put_there_does_not_run_as_root(tmp_path: Path) -> None:
+    python = tmp_path / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    said = tmp_path / "who"
+    said.touch(0o666)
+    said.chmod(0o666)
+    python.write_text(f"#!/bin/sh\n(id -un; env) > {said}; echo version=3.12.1\n")
+    python.chmod(0o755)
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    python.parent.chmod(0o777)
+    (tmp_path / "link").symlink_to("env")
+    if os.geteuid() == 0:
+        os.environ["A_TOKEN"] = "secret"
+        try:
+            assert inspect_prefix(tmp_path / "link").python == "3.12.1"
+        finally:
+            del os.environ["A_TOKEN"]
+        assert said.read_text().startswith("nobody") and "secret" not in said.read_text()
+        os.chown(python.parent, 1, 1)
+        inspect_prefix(tmp_path / "link")
+        assert said.read_text().splitlines()[0] == pwd.getpwuid(1).pw_name
+
+
+def test_an_interpreter_that_says_too_much_is_ended(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nexec yes\n")
+    python.chmod(0o755)
+    with pytest.raises(DeployError, match="is broken"):
+        inspect_prefix(tmp_path)
+
+
+def test_pipes_in_place_of_records_are_passed_over(tmp_path: Path) -> None:
+    prefix = prefix_with(tmp_path / "env", {"torch": "2.13.0"})
+    (prefix / "conda-meta").mkdir()
+    os.mkfifo(prefix / "conda-meta" / "x-1-0.json")
+    info = next(prefix.glob("lib/*/site-packages")) / "evil-1.dist-info"
+    info.mkdir()
+    os.mkfifo(info / "METADATA")
+    os.mkfifo(info / "RECORD")
+    os.mkfifo(prefix / RECORD)
+    assert inspect_prefix(prefix).packages == {"torch": "2.13.0"}
+    assert load_environment(prefix) is None

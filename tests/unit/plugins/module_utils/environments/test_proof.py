@@ -33,7 +33,7 @@ def test_a_failing_import_says_what_python_said(tmp_path: Path) -> None:
     with pytest.raises(DeployError) as error:
         prove(prefix_that(tmp_path / "env", said), {"sglang": "0.5.23"})
     assert "libnuma.so.1" in error.value.problem
-    assert "install it there" in error.value.fix
+    assert "install a missing library on the host" in error.value.fix
 
 
 def test_asks_the_engine_itself_where_there_are_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

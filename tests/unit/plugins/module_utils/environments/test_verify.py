@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.verif
     LISTING,
     Content,
     listed_differences,
+    open_files,
     read_content,
     read_listing,
     recorded_differences,
@@ -108,7 +110,7 @@ def test_the_listing_finds_what_records_do_not_have(prefix: Path) -> None:
     (prefix / "lib/libz.so").unlink()
     (prefix / "lib/libz.so").symlink_to("/tmp/evil.so")
     (prefix / SITE / "sitecustomize.py").write_text("evil")
-    (prefix / SITE / "alpha" / "__pycache__" / "b.pyc").write_text("compiled by root later")
+    (prefix / SITE / "alpha" / "__pycache__" / "b.pyc").write_text("no source of it was compiled")
     # Who changes a file and its RECORD is found as well.
     (prefix / SITE / "alpha" / "a.py").write_text("two")
     record = prefix / SITE / "alpha-1.0.dist-info" / "RECORD"
@@ -120,6 +122,7 @@ def test_the_listing_finds_what_records_do_not_have(prefix: Path) -> None:
         (f"{SITE}/alpha/__pycache__/a.pyc", "changed"),
         ("lib/libz.so", "changed"),
         (f"{SITE}/sitecustomize.py", "added"),
+        (f"{SITE}/alpha/__pycache__/b.pyc", "added"),
         (f"{SITE}/alpha/a.py", "changed"),
         (f"{SITE}/alpha-1.0.dist-info/RECORD", "changed"),
     }
@@ -162,3 +165,21 @@ def test_any_record_of_a_wheel_is_read_or_refused(tmp_path_factory: pytest.TempP
     except DeployError:
         return
     assert not any(path.startswith("..") for path in paths)
+
+
+def test_a_pipe_is_a_difference_and_not_waited_for(prefix: Path) -> None:
+    listed = read_content(prefix)
+    os.mkfifo(prefix / "lib" / "pipe")
+    os.mkfifo(prefix / "conda-meta" / "pipe-1-0.json")
+    found = listed_differences(prefix, read_content(prefix), listed)
+    assert [(one.path, one.what) for one in found] == [("conda-meta/pipe-1-0.json", "added"), ("lib/pipe", "added")]
+
+
+def test_what_others_may_write_or_nobody_may_read_is_named(prefix: Path) -> None:
+    assert open_files(prefix) == []
+    (prefix / SITE / "alpha" / "a.py").chmod(0o666)
+    (prefix / "bin/tool").chmod(0o700)
+    assert [str(one) for one in open_files(prefix)] == [
+        "bin/tool cannot be read by the services' user",
+        f"{SITE}/alpha/a.py can be written by others than its owner",
+    ]

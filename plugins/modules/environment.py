@@ -121,7 +121,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.arguments import P
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import (
     Order,
     build_environment,
-    refuse_in_use,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.check import check_environment
@@ -136,6 +135,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.insta
     RATTLER,
     find_backend,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.place import refuse_in_use
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, missing_files
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store

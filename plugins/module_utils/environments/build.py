@@ -27,7 +27,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.bytec
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import (
-    RECORD,
     UNFINISHED,
     EnvironmentFacts,
     inspect_prefix,
@@ -55,6 +54,14 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock 
     normalize_version,
     wheel_identity,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.place import (
+    exclusive,
+    fresh_prefix,
+    is_recorded,
+    put_aside,
+    tidy,
+    workspace,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.proof import prove
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.verify import (
     Content,
@@ -64,11 +71,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.verif
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import (
-    exclusive_lock,
     nearest,
     sync_filesystem,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import describe, processes_in
 
 # What every engine needs from the interpreter itself; a shared library that the host lacks shows here.
 BASIC_IMPORTS = "bz2, ctypes, hashlib, json, lzma, sqlite3, ssl, zlib"
@@ -123,9 +128,12 @@ def build_environment(order: Order) -> EnvironmentFacts:
             the environment to rebuild is in use; an installer failed; the result is not what is locked, or fails.
     """
     prefix, log = order.prefix, order.log
-    with _os_errors_explained(prefix.parent), _exclusive(prefix, log) as lock_fd:
-        _tidy(prefix)
-        if _is_recorded(prefix) and not order.rebuild:
+    with (
+        _os_errors_explained(prefix.parent),
+        exclusive(prefix, lambda: log(f"another build of {prefix} is under way: waiting")) as lock_fd,
+    ):
+        tidy(prefix)
+        if is_recorded(prefix) and not order.rebuild:
             finished = load_environment(prefix)
             assert finished is not None
             if finished.digest != order.digest:
@@ -137,7 +145,7 @@ def build_environment(order: Order) -> EnvironmentFacts:
         backend = find_backend(order.backend)
         lock = _checked_lock(order.bundle, order.digest, log)
         _check_room(order.bundle, lock, prefix.parent)
-        with _workspace(prefix) as work, _put_aside(prefix, work):
+        with workspace(prefix) as work, put_aside(prefix, work):
             content, proof = _install_verified(order, work, lock_fd, backend, lock)
             facts = replace(inspect_prefix(prefix), digest=order.digest, name=order.name)
             facts = replace(facts, listing=write_listing(prefix, content))
@@ -168,7 +176,7 @@ def _install(order: Order, work: Path, lock_fd: int, backend: Backend, lock: Loc
     prefix = order.prefix
     with caches.in_use(lambda: order.log("another environment is being built on this host: waiting")) as caches_fd:
         tools = Tools(work, (lock_fd, caches_fd), order.log)
-        _fresh_prefix(prefix, work)
+        fresh_prefix(prefix, work)
         install_conda_packages(tools, backend, order.bundle, lock, prefix, caches.conda(backend.name))
         python = interpreter_version(prefix, BASIC_IMPORTS)
         before = installed_packages(prefix, python)
@@ -204,20 +212,6 @@ def _refuse_differences(prefix: Path, content: Content) -> None:
             f"{prefix}: {wrong[0]}",
             fix="see the host's disk and memory; the bundle itself was verified",
             detail="\n".join(map(str, wrong[1:20])),
-        )
-
-
-def refuse_in_use(prefix: Path) -> None:
-    """Refuse to build an environment again from which a process runs.
-
-    Raises:
-        DeployError: naming the process.
-    """
-    if users := [describe(pid) for pid in processes_in(str(prefix))]:
-        raise DeployError(
-            f"{prefix} is in use by {users[0]}",
-            fix="end the service on this host first, or lock again: a new lock is built beside it",
-            detail="\n".join(users[1:]),
         )
 
 
@@ -261,91 +255,6 @@ def _checked_lock(bundle: Path, digest: str, log: Log) -> Lock:
     return lock
 
 
-def _is_recorded(prefix: Path) -> bool:
-    return (prefix / RECORD).is_file() and not prefix.is_symlink()
-
-
-def _aside(prefix: Path) -> Path:
-    return prefix.parent / f".{prefix.name}.replaced"
-
-
-def _tidy(prefix: Path) -> None:
-    """Bring order into what an interrupted build left: room is needed, and an environment that was put aside is back.
-
-    Raises:
-        DeployError: something that no build of ours made is at `prefix`.
-    """
-    work, aside = prefix.parent / f".{prefix.name}.build", _aside(prefix)
-    shutil.rmtree(work, ignore_errors=True)
-    if os.path.lexists(prefix) and not _is_recorded(prefix):
-        ours = (prefix / UNFINISHED).is_file() or (prefix.is_dir() and not any(prefix.iterdir()))
-        if prefix.is_symlink() or not ours:
-            raise DeployError(
-                f"{prefix} exists and is no environment of the deployer's",
-                fix="move it away, or use it as it is with `prefix:` in inference_environments",
-            )
-        _remove(prefix, work)
-    if aside.is_dir() and not aside.is_symlink():
-        if _is_recorded(prefix):
-            _remove(aside, work)
-        else:
-            aside.rename(prefix)
-    if _is_recorded(prefix):
-        (prefix / UNFINISHED).unlink(missing_ok=True)
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _remove(folder: Path, work: Path) -> None:
-    """Remove a folder that may be half removed by a kill: it loses its name first."""
-    work.mkdir(mode=0o755, exist_ok=True)
-    folder.rename(work / "leftover")
-    shutil.rmtree(work / "leftover")
-
-
-@contextmanager
-def _workspace(prefix: Path) -> Iterator[Path]:
-    """An empty folder beside the prefix; it is gone afterwards."""
-    work = prefix.parent / f".{prefix.name}.build"
-    work.mkdir(mode=0o755)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-@contextmanager
-def _put_aside(prefix: Path, work: Path) -> Iterator[None]:
-    """Make room for a build at `prefix`; a finished environment there is kept beside, and back when the build fails.
-
-    Raises:
-        DeployError: a process runs from it.
-    """
-    if _is_recorded(prefix):
-        refuse_in_use(prefix)
-        prefix.rename(_aside(prefix))
-    try:
-        yield
-    except BaseException:
-        # Half an environment is of no use, and may be what fills the disk.
-        if (prefix / UNFINISHED).is_file() and not _is_recorded(prefix):
-            shutil.rmtree(prefix, ignore_errors=True)
-        if _aside(prefix).is_dir() and not os.path.lexists(prefix):
-            _aside(prefix).rename(prefix)
-        raise
-    if _aside(prefix).is_dir():
-        _remove(_aside(prefix), work)
-
-
-def _fresh_prefix(prefix: Path, work: Path) -> None:
-    """An empty prefix that is marked as unfinished, in place of an attempt before."""
-    if (prefix / UNFINISHED).is_file():
-        _remove(prefix, work)
-    # Marked before it gets its name: there is no moment at which a leftover could not be told from a user's folder.
-    (work / "prefix").mkdir(mode=0o755)
-    (work / "prefix" / UNFINISHED).touch()
-    (work / "prefix").rename(prefix)
-
-
 def _check_room(bundle: Path, lock: Lock, folder: Path) -> None:
     needed, free = installed_bytes(bundle), shutil.disk_usage(folder).free
     if free < needed:
@@ -379,23 +288,6 @@ def _open_to_all(prefix: Path) -> None:
             wanted = stat.S_IMODE(mode) & ~0o022 | (0o755 if executable else 0o644)
             if wanted != stat.S_IMODE(mode):
                 path.chmod(wanted)
-
-
-def _make_folders(folder: Path) -> None:
-    """`mkdir -p` with mode 0755, whatever the umask."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        path.chmod(0o755)
-
-
-@contextmanager
-def _exclusive(prefix: Path, log: Log) -> Iterator[int]:
-    """Hold the build lock of `prefix`; yields its file descriptor. Waits while another build holds it."""
-    _make_folders(prefix.parent)
-    path = prefix.parent / f".{prefix.name}.lock"
-    with exclusive_lock(str(path), on_wait=lambda: log(f"another build of {prefix} is under way: waiting")) as fd:
-        yield fd
 
 
 @contextmanager

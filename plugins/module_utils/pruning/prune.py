@@ -8,8 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
 from ansible_collections.deployer.sglang.plugins.module_utils.pruning import disk, rules
@@ -24,6 +26,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.pruning.rules impo
     release_token,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.pruning.survey import survey, take_inventory
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,8 @@ def _as_dict(row: Row, size: int) -> dict[str, Any]:
 
 
 def _wheel_cache(root: str) -> str:
-    return os.path.join(root, "cache", "wheels")
+    return str(Caches(Path(Store(root).shared_caches)).wheels)
 
 
 def _builds_lock(root: str) -> str:
-    """See environments.caches: builds hold it shared, whoever removes from the caches alone."""
-    return os.path.join(root, "cache", ".builds.lock")
+    return str(Caches(Path(Store(root).shared_caches)).lock)

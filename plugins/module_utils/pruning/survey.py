@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal
-from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD, UNFINISHED
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, read_text
 from ansible_collections.deployer.sglang.plugins.module_utils.models import MANIFEST_FILE
@@ -32,7 +32,6 @@ ARRIVING = re.compile(r"[0-9a-f]{64}(\.landing)?")
 SHORT_DIGEST = re.compile(r"[0-9a-f]{12}")
 HIDDEN = re.compile(r"\..+\.removing(\.\d+)?")  # see disk.hide
 LOCK = re.compile(r"\..+\.lock")
-UNFINISHED = ".building"  # in a prefix that is being built
 SHARED_CACHES = ("wheels", "conda")
 NO_NAME_OF_OURS = "it is not named as an artifact of the deployment is"
 LINKED = "it is a symbolic link, and none is followed"

@@ -79,8 +79,11 @@ def stage_python(prefix: Path, patchelf: Path) -> None:
         (binary.parent / link).symlink_to(binary.name)
     if "posix_local" in sysconfig.get_scheme_names():
         # Debian's Python looks for packages in <prefix>/local/lib/python3.x/dist-packages; here that is site-packages.
+        # The same for what wheels bring beside packages.
         (prefix / "local").mkdir()
-        for link in ("bin", "lib"):
+        (prefix / "share").mkdir()
+        (prefix / "share" / "README.txt").write_text("Data of this environment's packages.\n", encoding="utf-8")
+        for link in ("bin", "lib", "share"):
             (prefix / "local" / link).symlink_to(f"../{link}")
         (library / "dist-packages").symlink_to("site-packages")
     _bring_libpython(binary, patchelf)

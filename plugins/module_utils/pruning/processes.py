@@ -52,18 +52,18 @@ def find_uses(root: str, tokens: Mapping[str, str]) -> Uses:
             mounts.add(namespace)
             text += "\n" + _read(f"/proc/{process.pid}/mountinfo")
         for token, path in tokens.items():
-            if _names(text, token, path, namespace == own_namespace):
+            if _names(text, token, path, "" if namespace == own_namespace else f"/proc/{process.pid}/root"):
                 held.setdefault(token, []).append(procfs.describe(process.pid))
     if _others_are_hidden() and _open_to(root, None, frozenset()):
         unread.append("processes of other users, which this host hides (hidepid)")
     return Uses({token: tuple(users) for token, users in held.items()}, tuple(unread))
 
 
-def _names(text: str, token: str, path: str, same_namespace: bool) -> bool:
-    """True when `text` names what the token stands for."""
+def _names(text: str, token: str, path: str, root: str) -> bool:
+    """True when `text` names what the token stands for, in the file system below `root`, which is the process's."""
     start = text.find(token)
     while start >= 0:
-        if not same_namespace or not path or not _is_elsewhere(_path_to(text, start, token), path):
+        if not path or not _is_elsewhere(root, _path_to(text, start, token), path):
             return True
         start = text.find(token, start + 1)
     return False
@@ -77,10 +77,10 @@ def _path_to(text: str, start: int, token: str) -> str:
     return text[begin : start + len(token)]
 
 
-def _is_elsewhere(named: str, path: str) -> bool:
-    """True when `named` is there and is known to be something else than what lies at `path`."""
+def _is_elsewhere(root: str, named: str, path: str) -> bool:
+    """True when `named` is there, below `root`, and is known to be something else than what lies at `path`."""
     try:
-        return os.path.isabs(named) and not os.path.samefile(named, path)
+        return os.path.isabs(named) and not os.path.samefile(root + named, path)
     except OSError:
         return False
 

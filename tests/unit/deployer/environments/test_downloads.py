@@ -30,7 +30,8 @@ PATH = "/files/one.bin"
 SECRET = "s3cret-of-the-index"
 
 CHILD = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 from pathlib import Path
 from deployer.environments.downloads import Origin, Wanted, download_all
 from deployer.environments.http_client import open_client

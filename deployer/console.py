@@ -18,6 +18,11 @@ STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
 OUTCOME_STYLE = {"unchanged": "dim", "planned": "cyan", "committed": "green", "restored": "yellow", "refused": "yellow"}
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 wheel`, `2 wheels`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Reporter:
     """Prints steps as they end.
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import FOLDER
-from deployer.console import shown
+from deployer.console import counted, shown
 from deployer.plan_view import Line, print_lines
 
 Environment = Mapping[str, Any]
@@ -282,9 +282,5 @@ def _sum(folded: Sequence[Folded], found: Found, failures: Mapping[str, str]) ->
         versions = {one.environment["versions"][engine] for one in folded if engine in one.environment["suits"]}
         parts.append(f"{engine} {', '.join(sorted(versions))}" if versions else f"no {engine}")
     failed = f"; {len(failures)} could not be asked" if failures else ""
-    hosts, environments = _counted(len(found) + len(failures), "host"), _counted(count, "environment")
+    hosts, environments = counted(len(found) + len(failures), "host"), counted(count, "environment")
     return Line(f"{hosts}: {environments}; {shown('; '.join(parts))}{failed}")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")

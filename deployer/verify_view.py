@@ -8,8 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from deployer.console import shown
-from deployer.environments.lock import counted
+from deployer.console import counted, shown
 from deployer.plan_view import Line
 
 LINES_SHOWN = 5  # differences of one environment

@@ -41,6 +41,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock 
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
+from deployer.console import counted
 from deployer.environments.bytecode import compile_bundle
 from deployer.environments.downloads import (
     CONNECTIONS,
@@ -54,7 +55,6 @@ from deployer.environments.downloads import (
     download_all,
 )
 from deployer.environments.http_client import open_client
-from deployer.environments.lock import counted
 from deployer.environments.pages import Candidate
 from deployer.environments.sources import PackageSources, read_sources, redacted
 from deployer.environments.wheel_index import locate_wheels

@@ -32,6 +32,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.needs
     needed_glibc,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.console import counted
 from deployer.environments.conda_solve import CondaRecord, conda_cuda, conda_glibc, solve_conda
 from deployer.environments.environment_file import (
     ENVIRONMENT_FILE,
@@ -93,11 +94,6 @@ class LockSummary:
         changes += [f"~ {change.name} {change.old} → {change.new}" for change in self.changed]
         more = [f"… and {len(changes) - SHOWN_CHANGES} more"] if len(changes) > SHOWN_CHANGES else []
         return [head, *changes[:SHOWN_CHANGES], *more, *([] if self.written else ["the lock is as it was"])]
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 wheel`, `2 wheels`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def lock_environment(

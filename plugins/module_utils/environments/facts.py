@@ -18,25 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import (
-    bundle_problems,
-    lock_digest,
-    locked_packages,
     normalize_name,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file, pretty_json, write_file
-
-__all__ = [
-    "RECORD",
-    "UNFINISHED",
-    "EnvironmentFacts",
-    "bundle_problems",
-    "inspect_prefix",
-    "load_environment",
-    "lock_digest",
-    "locked_packages",
-    "record_environment",
-]
 
 RECORD = "environment.json"
 UNFINISHED = ".building"  # in a prefix whose build has not ended

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PACKAGES := debootstrap systemd-container iproute2 openssh-client python3-venv git
+TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync
 DEMO_INVENTORY := inventory/local/hosts.yml
 
 .PHONY: help
@@ -24,6 +24,10 @@ $(VENV)/.runtime: pyproject.toml
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.development
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
 .PHONY: demo
@@ -62,6 +66,10 @@ unit: $(VENV)/.development  ## Tests that need neither root nor hosts.
 test: test-packages lint  ## Everything: lint, unit tests, and the lab with the real engines.
 	$(BIN)/python -m pytest tests
 
+.PHONY: test-all
+test-all: test-packages lint  ## The same with long and repeated trials.
+	$(BIN)/python -m pytest tests -m ''
+
 .PHONY: bench-plan
 bench-plan: $(VENV)/.development  ## How long planning 100 hosts takes on the controller; 1 when it is over 2 s.
 	@$(BIN)/python -m tests.benchmarks.plan
@@ -69,6 +77,10 @@ bench-plan: $(VENV)/.development  ## How long planning 100 hosts takes on the co
 .PHONY: bench-environment
 bench-environment: $(VENV)/.development  ## Building an environment against venv and pip; 1 when it takes over half the time.
 	@$(BIN)/python -m tests.benchmarks.environment
+
+.PHONY: bench-weights
+bench-weights: test-packages $(VENV)/.bench  ## Weights to 8 lab hosts against one copy, rsync, BitTorrent; 1 when it takes over 1.05 copies.
+	@$(BIN)/python -m tests.benchmarks.weights
 
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.

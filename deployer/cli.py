@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployer import __version__, environment_commands, results
+from deployer import __version__, environment_commands, results, weights_commands
 from deployer.command_line import (
     PASS_ON,
     PASS_ON_HELP,
@@ -163,6 +163,8 @@ def _change(playbook: str, verb: str, invocation: Invocation, as_json: bool, ver
         nonlocal summary
         if task := results.started_task(event):
             reporter.task(task)
+        if line := results.progress_line(event):
+            reporter.progress(line)
         step = results.parse_event(event)
         if step is None:
             return
@@ -253,6 +255,7 @@ def _outcome_json(host: results.HostResult) -> dict[str, Any]:
 
 
 environment_commands.add_to(app)
+weights_commands.add_to(app)
 
 
 def main() -> None:

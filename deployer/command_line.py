@@ -6,7 +6,8 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,3 +100,19 @@ def asked(playbook: str, invocation: Invocation) -> tuple[results.Summary, Run]:
 
     run = run_playbook(playbook, invocation, on_event)
     return summary, run
+
+
+@contextmanager
+def errors_said(command: str) -> Iterator[None]:
+    """Say what went wrong and what to do about it, and exit with 2."""
+    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+    try:
+        yield
+    except DeployError as error:
+        # A file name that is no UTF-8 cannot be printed as it is.
+        typer.echo(f"{command}: {error}".encode(errors="backslashreplace").decode(), err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"{command}: interrupted; the next run goes on from here", err=True)
+        raise typer.Exit(2) from None

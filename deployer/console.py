@@ -8,10 +8,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from deployer.results import CUTOVER, PREFLIGHT, HostResult, Step, Summary
+from deployer.results import CUTOVER, PREFLIGHT, RELAY, HostResult, Step, Summary
 
 VALIDATION = "Validating arguments"  # the task that Ansible puts before every role with an argument spec
 STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
@@ -43,6 +44,10 @@ class Reporter:
         if not name.startswith(VALIDATION) or self.verbose:
             self.console.print(f"… {escape(name)}", style="dim")
 
+    def progress(self, line: str) -> None:
+        """How far something long is."""
+        self.console.print(f"  {shown(line)}", style="cyan", highlight=False, soft_wrap=True)
+
     def step(self, step: Step) -> None:
         """One line for one step that changed something or failed."""
         if step.kind == "started":
@@ -57,7 +62,11 @@ class Reporter:
                 self.console.print(f"  {shown(step.message, lines=True)}", style="red", highlight=False, soft_wrap=True)
         elif step.action != CUTOVER and (self.verbose or step.result.get("changed")) and not step.item:
             word = "[yellow]changed[/]" if step.result.get("changed") else "[dim]ok[/]"
-            self.console.print(f"[bold]{escape(step.host)}[/] {word} {escape(step.task)}")
+            said = relay_line(step.result) if step.action == RELAY and step.result.get("landed") else ""
+            self.console.print(f"[bold]{escape(step.host)}[/] {word} {escape(step.task)}[dim]{said}[/]", soft_wrap=True)
+            for source, why in (step.result.get("lost") or {}).items() if said else ():
+                line = f"[bold]{escape(step.host)}[/] [yellow]warning[/] {shown(source)} was left: {shown(why)}"
+                self.console.print(line, highlight=False, soft_wrap=True)
         if self.diff and step.kind == "ok" and step.action != CUTOVER:
             for line in diff_lines(step.result.get("diff")):
                 style = {"+": "green", "-": "red"}.get(line[0])
@@ -94,6 +103,15 @@ def diff_lines(diff: Any) -> list[str]:
             name = str(one.get("after_header") or "")
             lines += [line.rstrip() for line in unified_diff(before, after, name, name, n=0) if line.rstrip()]
     return lines
+
+
+def relay_line(result: Mapping[str, Any]) -> str:
+    """What a host received in a transfer of weights, as markup."""
+    seconds = max(float(result["landed"]) - float(result["started"]), 0.001)
+    parts = [f"{decimal(int(result['received']))} in {seconds:.0f} s"]
+    parts += [f"{decimal(int(result['resumed']))} were there"] if result.get("resumed") else []
+    parts += [f"{counted(int(result['linked']), 'file')} linked"] if result.get("linked") else []
+    return escape(f" ({', '.join(parts)})")
 
 
 def cutover_line(result: Mapping[str, Any]) -> str:

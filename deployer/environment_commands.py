@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +19,7 @@ from deployer.command_line import (
     Json,
     Limit,
     asked,
+    errors_said,
     explain,
     invocation_of,
 )
@@ -57,7 +56,7 @@ def lock(
     from deployer.environments.sources import read_sources
     from deployer.progress import shown as shown_progress
 
-    with _errors_said("lock"):
+    with errors_said("lock"):
         folder = folder_of(name)
         sources = read_sources(folder)
         if check:
@@ -86,7 +85,7 @@ def bundle(
     from deployer.environments.sources import read_sources
     from deployer.progress import shown as shown_progress
 
-    with _errors_said("bundle"):
+    with errors_said("bundle"):
         folder = folder_of(name)
         with shown_progress(Console(stderr=True)) as progress:
             make_bundle(
@@ -129,7 +128,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Hash every file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether the environments on every host are still what was built; change nothing.
+    """Say whether environments and models on every host are still what was built and brought; change nothing.
 
     Example: python -m deployer verify -i inventory/hosts.yml --deep
     """
@@ -138,15 +137,18 @@ def verify(
 
     invocation = invocation_of(context, inventory, limit, extra_vars, False, {"verify_deep": deep})
     summary, run = asked("verify", invocation)
-    found, failures = summary.reports_of(results.VERIFY), summary.silent(results.VERIFY)
+    found, models = summary.reports_of(results.VERIFY), summary.reports_of(results.MODEL_VERIFY)
+    failures = {**summary.silent(results.VERIFY), **summary.silent(results.MODEL_VERIFY)}
     if as_json:
-        typer.echo(json.dumps(_as_json(summary, results.VERIFY), indent=2))
+        typer.echo(json.dumps(_as_json(summary, results.VERIFY, results.MODEL_VERIFY), indent=2))
     elif summary.hosts:
-        print_lines(Console(), verify_lines(found, failures, deep))
+        print_lines(Console(), verify_lines(found, models, failures, deep))
     explain(summary, run, Console(stderr=True))
     if failures or not found:
         raise typer.Exit(2)
-    raise typer.Exit(0 if all(one["sound"] for result in found.values() for one in result["environments"]) else 1)
+    sound = [one["sound"] for result in found.values() for one in result["environments"]]
+    sound += [one["ok"] for result in models.values() for one in result["models"]]
+    raise typer.Exit(0 if all(sound) else 1)
 
 
 def prune(
@@ -196,31 +198,18 @@ def folder_of(name: str) -> Path:
     )
 
 
-def _as_json(summary: results.Summary, module: str) -> dict[str, object]:
-    """What a module returned on every host, without what Ansible adds to it."""
+def _as_json(summary: results.Summary, *modules: str) -> dict[str, object]:
+    """What modules returned on every host, without what Ansible adds to it."""
     return {
         name: {
             "reachable": not host.unreachable,
             "failure": host.failure,
             **{
                 key: value
+                for module in modules
                 for key, value in host.reports.get(module, {}).items()
                 if key not in ANSIBLES_OWN and not key.startswith("_")
             },
         }
         for name, host in summary.hosts.items()
     }
-
-
-@contextmanager
-def _errors_said(command: str) -> Iterator[None]:
-    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-
-    try:
-        yield
-    except DeployError as error:
-        typer.echo(f"{command}: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(f"{command}: interrupted; the next run goes on from here", err=True)
-        raise typer.Exit(2) from None

@@ -1,4 +1,4 @@
-"""How far a download is: what it tells, and the ways to show it."""
+"""How far a download is, or other work on files: what it tells, and the ways to show it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ SECONDS_PER_LINE = 10.0
 
 
 class Progress(Protocol):
-    """Told how a download goes. Any thread may call it."""
+    """Told how the work goes. Any thread may call it."""
 
     def line(self, text: str) -> None:
         """A step begins or has ended."""
 
     def total(self, files: int, size: int) -> None:
-        """So many files and bytes are to be fetched; said again when more is known of their sizes."""
+        """So many files and bytes there are, 0 files where bytes alone count; said again when more is known."""
 
     def advance(self, size: int) -> None:
-        """So many bytes more are there; negative when some have to be fetched again."""
+        """So many bytes more are done; negative when some have to be done again."""
 
     def done(self, file: str) -> None:
-        """A file is there, verified."""
+        """A file is done, verified."""
 
 
 class Silent:
@@ -59,10 +59,12 @@ class PlainLines:
 
     Args:
         say: takes a line.
+        done: what is being done, in the past tense.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], done: str = "fetched") -> None:
         self._say = say
+        self._verb = done
         self._lock = threading.Lock()
         self._started = self._said = time.monotonic()
         self._files = self._size = self._files_done = self._size_done = self._percent = 0
@@ -93,9 +95,10 @@ class PlainLines:
 
     def _say_when_due(self) -> None:
         # What lags behind counts: sizes may be known of some files only.
-        shares = [self._files_done / self._files if self._files else 0.0]
+        shares = [self._files_done / self._files] if self._files else []
         shares += [self._size_done / self._size] if self._size else []
-        percent = 100 if self._files_done == self._files else int(99 * min(*shares, 1.0))
+        complete = self._files_done == self._files if self._files else self._size_done >= self._size
+        percent = 100 if complete else int(99 * min([1.0, *shares]))
         now = time.monotonic()
         enough = percent >= self._percent + PERCENT_PER_LINE and now >= self._said + LEAST_SECONDS
         if not enough and percent < 100 and now < self._said + SECONDS_PER_LINE:
@@ -103,7 +106,8 @@ class PlainLines:
         self._percent, self._said = percent - percent % PERCENT_PER_LINE, now
         rate = decimal(int(self._size_done / max(now - self._started, 0.001)))
         size = decimal(self._size_done) + (f" of {decimal(self._size)}" if self._size else "")
-        self._say(f"fetched {self._files_done} of {self._files} files, {size}, {rate}/s")
+        files = f"{self._files_done} of {self._files} files, " if self._files else ""
+        self._say(f"{self._verb} {files}{size}, {rate}/s")
 
 
 class Bar:
@@ -115,7 +119,7 @@ class Bar:
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[done]} of {task.fields[files]} files"),
+            TextColumn("{task.fields[counted]}"),
             console=console,
         )
         self._lock = threading.Lock()
@@ -131,9 +135,9 @@ class Bar:
         with self._lock:
             self._files = files
             if self._task is None:
-                self._task = self._rich.add_task("", total=size, files=files, done=0)
+                self._task = self._rich.add_task("", total=size, counted="")
                 self._rich.start()
-            self._rich.update(self._task, total=size, files=files)
+            self._rich.update(self._task, total=size, counted=self._counted())
 
     def advance(self, size: int) -> None:
         """Move the bar."""
@@ -145,9 +149,12 @@ class Bar:
         with self._lock:
             self._done += 1
             if self._task is not None:
-                self._rich.update(self._task, done=self._done)
+                self._rich.update(self._task, counted=self._counted())
                 if self._done == self._files:
                     self._rich.stop()
+
+    def _counted(self) -> str:
+        return f"{self._done} of {self._files} files" if self._files else ""
 
     def stop(self) -> None:
         """Leave the bar as it is."""
@@ -155,10 +162,15 @@ class Bar:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Progress]:
-    """A bar on a terminal, lines elsewhere."""
+def shown(console: Console, done: str = "fetched") -> Iterator[Progress]:
+    """A bar on a terminal, lines elsewhere.
+
+    Args:
+        console: to show it on.
+        done: what is being done, in the past tense, for lines.
+    """
     if not console.is_terminal:
-        yield PlainLines(lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
+        yield PlainLines(lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True), done)
         return
     bar = Bar(console)
     try:
@@ -170,3 +182,17 @@ def shown(console: Console) -> Iterator[Progress]:
 def as_progress(progress: Progress | Callable[[str], None]) -> Progress:
     """`progress` itself, or lines to it where it is a function that takes a line."""
     return PlainLines(progress) if callable(progress) else progress
+
+
+def by_bytes(progress: Progress) -> Callable[[int, int], None]:
+    """What tells `progress` of work that is known by its bytes: called with those done so far, and all."""
+    done_before: int | None = None
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal done_before
+        if done_before is None:
+            progress.total(0, total)
+        progress.advance(done - (done_before or 0))
+        done_before = done
+
+    return on_progress

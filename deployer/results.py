@@ -15,11 +15,14 @@ CUTOVER = "deployer.sglang.cutover"
 PREFLIGHT = "deployer.sglang.preflight"
 STATUS = "deployer.sglang.status"
 ENVIRONMENTS = "deployer.sglang.conda_env_info"
+RELAY = "deployer.sglang.model_relay"
 VERIFY = "deployer.sglang.environment_verify"
+MODEL_VERIFY = "deployer.sglang.model_verify"
 PRUNE = "deployer.sglang.prune"
-# Modules whose whole result is what was asked for.
-REPORTING = (ENVIRONMENTS, VERIFY, PRUNE)
+# Modules whose whole result is what was asked for, and what is in it unless the module did not come to an end.
+REPORTING = {ENVIRONMENTS: "environments", VERIFY: "environments", MODEL_VERIFY: "models", PRUNE: "removed"}
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
+WEIGHTS = "weights: "  # what a line of a transfer's progress begins with (plugin_utils/relay/progress.py)
 STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
 
@@ -126,6 +129,12 @@ def started_task(event: Mapping[str, Any]) -> str:
     return str(data.get("task") or "")
 
 
+def progress_line(event: Mapping[str, Any]) -> str:
+    """What an event of ansible-runner says of how far a transfer of weights is; '' for other events."""
+    text = str(event.get("stdout") or "")
+    return text if event.get("event") == "verbose" and text.startswith(WEIGHTS) else ""
+
+
 def parse_event(event: Mapping[str, Any]) -> Step | None:
     """The step that an event of ansible-runner reports; None for events that neither start nor end one."""
     kind = str(event.get("event"))
@@ -163,7 +172,7 @@ def _fold(host: HostResult, step: Step) -> HostResult:
         host = replace(host, services=tuple(step.result.get("services", ())))
     if step.action == PREFLIGHT and isinstance(step.result.get("plan"), Mapping):
         host = replace(host, plan=step.result["plan"])
-    if step.action in REPORTING and step.kind != "unreachable" and len(step.result) > 1:
+    if REPORTING.get(step.action) in step.result:
         host = replace(host, reports={**host.reports, step.action: step.result})
     if step.kind == "ok" or step.ignored:
         return host

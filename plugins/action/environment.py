@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import expected_files, load_lock
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, list_files
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import EVERYTHING
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction
 from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import check_bundle, controller_path
@@ -40,7 +41,7 @@ class ActionModule(PushAction):
             found = []
             for one, there in zip(wanted, answer["environments"]):
                 if there["missing"]:
-                    files = list_files(os.path.join(locks[one["name"]], "bundle"), ())
+                    files = list_files(os.path.join(locks[one["name"]], "bundle"), EVERYTHING)
                     single = {**arguments, "environments": [one]}
                     there = self.bring(there, MODULE, single, files, variables)
                     if there.get("failed"):
@@ -80,7 +81,7 @@ def described(environment: Mapping[str, Any], lock: str | None) -> dict[str, Any
         check_bundle(lock)
         locked = load_lock(lock)
         bundle = os.path.join(lock, "bundle")
-        manifest = cached_manifest(bundle, ())
+        manifest = cached_manifest(bundle, EVERYTHING)
         refuse_damage(lock, manifest)
     except DeployError as error:
         raise DeployError(f"environment {given['name']}: {error.problem}", error.fix, error.detail) from error

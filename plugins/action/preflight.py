@@ -22,19 +22,18 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     Service,
     engines_of,
     environments_used,
-    with_predecessors,
+    models_used,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     findings_problems,
     parse_services,
 )
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planned_models import planned_models
 from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import (
     bytes_to_bring,
     environment_reports,
     launches,
-    read_models,
 )
-from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
 
 MODULE = "deployer.sglang.preflight"
 GIB = 2**30
@@ -101,16 +100,17 @@ class ActionModule(ActionBase):
         root = str(given["root"])
         whole = given.get("scope", "all") == "all"
         reports = environment_reports(environments, services, host, root, inventory)
-        described = {one.model.source for _, one in with_predecessors(services)}
-        sources = {source: controller_path(source, inventory) for source in sorted(described)} if whole else {}
-        models = read_models(sources)
+        described = {one["source"]: one for one in given.get("models") or [] if one.get("facts")}
+        variables = {key: str(value) for key, value in (given.get("variables") or {}).items()}
+        models = planned_models(models_used(services), described, inventory, variables) if whole else {}
         needed = int(min(max(0.0, float(given.get("min_free_gib") or 0)), 2.0**20) * GIB)
         if whole:
-            needed += bytes_to_bring(sources, models, reports.values(), host)
-        around = Surroundings(host, reports, models, reachable=not given.get("assume_gpus"))
+            needed += bytes_to_bring(models, reports.values(), host)
+        facts = {source: one.facts for source, one in models.items()}
+        around = Surroundings(host, reports, facts, reachable=not given.get("assume_gpus"))
         plan = plan_host(services, around, root, str(given["supervisor"]), needed, given.get("findings") or {})
         placement = Placement(root, str(given["supervisor"]), str(given["user"]), str(given["address"]))
-        would_run = launches(plan, reports, sources, placement) if whole else {}
+        would_run = launches(plan, reports, models, placement) if whole else {}
         if not whole:
             plan = replace(plan, services=(), findings=ordered(failed(plan.checks)))
         report = plan_report(plan, host, would_run)

@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
             services, _ = parse_services(given["services"], given["environments"])
             services = with_gpus(services, given.pop("gpus", None) or {})
             environments = {r["name"]: _artifact(r["name"], r) for r in given["environment_results"]}
-            models = {r["item"]["source"]: _artifact(r["item"]["name"], r) for r in given["model_results"]}
+            models = {r["source"]: _artifact(r["name"], r) for r in given["model_results"]}
             if not environments or not models:
                 raise DeployError(
                     "environments and models were not looked at in this run",

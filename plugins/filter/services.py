@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import service
@@ -11,6 +12,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service_descriptio
     parse_services,
     placement_problems,
     unknown_settings,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import (
+    EVERY_HOST,
+    HOST,
+    parse_source,
 )
 
 
@@ -43,10 +49,60 @@ def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:
     return [{"name": e.name, "lock": e.lock or "", "prefix": e.prefix or "", "backend": e.backend} for e in used]
 
 
-def models_used(services: Any, environments: Any) -> list[dict[str, str]]:
-    """The models of the services and their predecessors, each source once: folder name on the host, and source."""
+def models_used(services: Any, environments: Any) -> list[dict[str, Any]]:
+    """The models of the services and their predecessors, each source once, as M(deployer.sglang.model) takes them."""
     parsed, _ = parse_services(services, environments)
-    return [{"name": name, "source": source} for source, name in service.model_folders(parsed).items()]
+    return [
+        {
+            "name": service.folder_name(model),
+            "source": model.source,
+            "exclude": list(model.exclude),
+            "include": list(model.include),
+            "fetch_on": model.fetch_on,
+        }
+        for model in service.models_used(parsed)
+    ]
+
+
+def models_on_hosts(services: Any, environments: Any) -> list[dict[str, Any]]:
+    """Those of `models_used` whose folder is on hosts already, each with its `host`; '' for every host."""
+    found = []
+    for model in models_used(services, environments):
+        source = parse_source(model["source"])
+        if source.kind in (HOST, EVERY_HOST):
+            found.append({**model, "host": source.host})
+    return found
+
+
+def models_elsewhere(services: Any, environments: Any) -> list[dict[str, Any]]:
+    """Those of `models_used` that one host has, or is to fetch, for the others: each with that `host`."""
+    found = []
+    for model in models_used(services, environments):
+        source = parse_source(model["source"])
+        host = source.host or model["fetch_on"]
+        if host:
+            found.append({**model, "host": host})
+    return found
+
+
+def weights_missing(results: Mapping[str, Any]) -> bool:
+    """Whether any host misses a file of a model; results of M(deployer.sglang.model) by host."""
+    return any(one.get("missing") for result in results.values() for one in (result or {}).get("models", ()))
+
+
+def differing_models(results: Mapping[str, Any]) -> list[str]:
+    """Models that are said to be on every host and are not the same there, a line each; results as above."""
+    seen: dict[str, dict[str, list[str]]] = {}
+    for host, result in results.items():
+        for one in (result or {}).get("models", ()):
+            if one.get("in_place"):
+                seen.setdefault(str(one["path"]), {}).setdefault(str(one["digest"]), []).append(host)
+    lines = []
+    for path, digests in seen.items():
+        if len(digests) > 1:
+            said = "; ".join(f"{digest[:12]} on {', '.join(hosts)}" for digest, hosts in digests.items())
+            lines.append(f"{path} is not the same on every host: {said}. Fix: compare the folders, and make them equal")
+    return lines
 
 
 def service_ports(services: Any) -> list[dict[str, Any]]:
@@ -65,7 +121,11 @@ class FilterModule:
             "placement_problems": lambda placement: placement_problems(*placement),
             "service_problems": service_problems,
             "environments_used": environments_used,
+            "differing_models": differing_models,
+            "models_elsewhere": models_elsewhere,
+            "models_on_hosts": models_on_hosts,
             "models_used": models_used,
+            "weights_missing": weights_missing,
             "service_ports": service_ports,
             "unknown_settings": lambda names: unknown_settings(list(names)),
         }

@@ -21,10 +21,10 @@ from ansible_collections.deployer.sglang.plugins.module_utils.gpu_probe import r
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu, GpuFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import UNLIMITED, HostFacts, Listener, Running
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import listing_digest
-from ansible_collections.deployer.sglang.plugins.module_utils.models import MANIFEST_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
 # What reading a file that is not what was written there comes to.
 DAMAGED = (DeployError, OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError)

@@ -12,11 +12,17 @@ import tarfile
 from collections.abc import Mapping
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import nearest, sync_directory, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import (
+    nearest,
+    sync_directory,
+    sync_filesystem,
+    write_file,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, damaged_files, missing_files
 
 # Small files travel together in one tar of this name.
 PACK = ".pack.tar"
+SYNCED_ALONE = 1024 * 1024  # bytes; smaller files are synced together
 
 
 def check_room(folder: str, needed: int, what: str) -> None:
@@ -32,6 +38,42 @@ def check_room(folder: str, needed: int, what: str) -> None:
             f"{what} needs {needed / 1e9:.2f} GB and {existing} has {free / 1e9:.2f} GB free",
             "free space there, or set inference_root to a larger disk",
         )
+
+
+def claim(folder: str) -> None:
+    """Make the folder that a relay receives in, or take back one that another transfer left.
+
+    Raises:
+        DeployError: it holds what is neither a plain file nor a folder.
+    """
+    os.makedirs(os.path.dirname(folder), mode=0o755, exist_ok=True)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _own(folder, os.geteuid())
+    _refuse_writers(folder)
+    _take_back(f"{folder}.landing", folder)
+
+
+def _take_back(landing: str, folder: str) -> None:
+    """Bring back what a landing that was cut off had moved, or it would be sent again. Links can be made again."""
+    for parent, _, names in os.walk(landing):
+        for name in names:
+            path = os.path.join(parent, name)
+            arrived = os.path.join(folder, os.path.relpath(path, landing))
+            if os.lstat(path).st_nlink == 1 and not os.path.lexists(arrived):
+                os.makedirs(os.path.dirname(arrived), exist_ok=True)
+                os.rename(path, arrived)
+    if os.path.isdir(landing):
+        shutil.rmtree(landing)
+
+
+def hand_over(folder: str, user: int) -> None:
+    """Let a user fill the folder; `claim` takes it back.
+
+    Args:
+        folder: that `claim` made.
+        user: numeric id.
+    """
+    _own(folder, user)
 
 
 def prepare(folder: str, manifest: Manifest, uploader: int) -> list[str]:
@@ -96,22 +138,37 @@ def land(folder: str, target: str, manifest: Manifest, texts: Mapping[str, str])
         texts: files of the deployment's own to write beside them, name -> text.
     """
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-    landing = target if os.path.isdir(target) else f"{folder}.landing"
+    landing = landing_place(folder, target)
+    for entry in manifest.files:
+        arrived = os.path.join(folder, entry.path)
+        os.chmod(arrived, 0o644)
+        if entry.size >= SYNCED_ALONE:
+            _sync(arrived)
+    if any(entry.size < SYNCED_ALONE for entry in manifest.files):
+        sync_filesystem(folder)  # one commit of the journal, not one a file
     for entry in manifest.files:
         path = os.path.join(landing, entry.path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        arrived = os.path.join(folder, entry.path)
-        os.chmod(arrived, 0o644)
-        descriptor = os.open(arrived, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        os.rename(arrived, path)
+        os.rename(os.path.join(folder, entry.path), path)
     for name, text in texts.items():
         write_file(os.path.join(landing, name), text)
     if landing != target:
         os.rename(landing, target)
     sync_directory(os.path.dirname(target))
     shutil.rmtree(folder)
+
+
+def landing_place(folder: str, target: str) -> str:
+    """Where `land` moves files to; arguments as there."""
+    return target if os.path.isdir(target) else f"{folder}.landing"
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _own(folder: str, user: int) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import Rules, model_rules
+
 SUPERVISORS = ("systemd", "process")
 
 
@@ -23,14 +25,28 @@ class Gate:
 
 @dataclass(frozen=True)
 class Model:
-    """The weights: the name that clients send, and the folder on the controller that holds them.
+    """The weights.
 
-    `named` is False where the description gives no name: then it is the folder's, as an engine by itself would have it.
+    Attributes:
+        name: that clients send.
+        source: where they come from (`weights.sources`).
+        named: False where the description gives no name: then it is the folder's, as an engine by itself would have it.
+        exclude: patterns of files that are left out beside those that never are a model's (`weights.rules`).
+        include: patterns of files that are kept in spite of the rules.
+        fetch_on: the host that fetches them from a hub or a web server; '' for the controller.
     """
 
     name: str
     source: str
     named: bool = True
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    fetch_on: str = ""
+
+    @property
+    def rules(self) -> Rules:
+        """What belongs to the model."""
+        return model_rules(self.exclude, self.include)
 
 
 @dataclass(frozen=True)
@@ -93,12 +109,14 @@ def engines_of(environment: str, services: Iterable[Service]) -> list[str]:
     return list(dict.fromkeys(one.engine for _, one in with_predecessors(services) if one.environment == environment))
 
 
-def model_folders(services: Iterable[Service]) -> dict[str, str]:
-    """The source of every model -> the name of its folder on a host, before the digest.
-
-    `team/code2sql` is `team-code2sql`; a source that is served under two names has the first.
-    """
-    folders: dict[str, str] = {}
+def models_used(services: Iterable[Service]) -> list[Model]:
+    """The models of services and predecessors, each source once: of one that has two names, the first."""
+    found: dict[str, Model] = {}
     for _, service in with_predecessors(services):
-        folders.setdefault(service.model.source, re.sub(r"[/:]", "-", service.model.name))
-    return folders
+        found.setdefault(service.model.source, service.model)
+    return list(found.values())
+
+
+def folder_name(model: Model) -> str:
+    """The name of a model's folder on a host, before the digest: of `team/code2sql`, `team-code2sql`."""
+    return re.sub(r"[/:]", "-", model.name)

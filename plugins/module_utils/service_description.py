@@ -20,7 +20,10 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     Gate,
     Model,
     Service,
+    with_predecessors,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import model_rules
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import FORMS, Source, parse_source
 
 # All of these end up in paths, units and scripts: no space, quote, % or line break may pass.
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
@@ -58,6 +61,7 @@ SETTINGS = (
     "inference_address",
     "inference_environments",
     "inference_findings",
+    "inference_hub_variables",
     "inference_root",
     "inference_services",
     "inference_supervisor",
@@ -238,19 +242,62 @@ def _parse_service(
 
 def _parse_model(problems: _Problems, where: str, raw: Any, engine: str) -> Model:
     value = problems.mapping(where, raw)
-    problems.keys(where, value, ("name", "source"))
-    if value and not value.get("source"):
-        problems.add(f"{where}.source", "is missing", "give the folder with the weights")
-    source = value.get("source", "")
-    if not isinstance(source, str) or CONTROL.search(source):
-        problems.add(f"{where}.source", f"is {source!r}", "give the path of one folder")
-        source = ""
+    problems.keys(where, value, ("name", "source", "exclude", "include", "fetch_on"))
+    source = _parse_source(problems, where, value) if value else None
     named = value.get("name") not in (None, "")
     # Without a name an engine serves the model as its path; of that, the folder's name is what still means something.
-    name = value["name"] if named else os.path.basename(source.rstrip("/")) or "unnamed"
+    name = value["name"] if named else _last_part(source) or "unnamed"
     if engine == "sglang" and ":" in str(name):  # `name:adapter` asks for a LoRA adapter (its validation_hook.py)
         problems.add(f"{where}.name", f"is {name!r}", "leave out the colon, which SGLang refuses in a served name")
-    return Model(problems.text(f"{where}.name", name, MODEL_NAME, "letters, digits and ._/:- only"), source, named)
+    exclude, include = (_patterns(problems, f"{where}.{key}", value.get(key)) for key in ("exclude", "include"))
+    return Model(
+        problems.text(f"{where}.name", name, MODEL_NAME, "letters, digits and ._/:- only"),
+        source.text if source else "",
+        named,
+        exclude,
+        include,
+        _parse_fetch_on(problems, f"{where}.fetch_on", value.get("fetch_on"), source),
+    )
+
+
+def _last_part(source: Source | None) -> str:
+    """The name of the folder or repository that a source names."""
+    place = (source.repository or source.path or source.url) if source else ""
+    return os.path.basename(place.rstrip("/"))
+
+
+def _parse_source(problems: _Problems, where: str, value: Mapping[str, Any]) -> Source | None:
+    if not value.get("source"):
+        problems.add(f"{where}.source", "is missing", f"say where the weights are: {FORMS}")
+        return None
+    try:
+        return parse_source(value["source"])
+    except DeployError as error:
+        problems.add(f"{where}.source", error.problem, error.fix)
+        return None
+
+
+def _parse_fetch_on(problems: _Problems, where: str, value: Any, source: Source | None) -> str:
+    if value in (None, ""):
+        return ""
+    if source is not None and not source.is_fetched:
+        problems.add(where, f"is of no use with {source.text}, which nobody fetches", "remove it")
+        return ""
+    return problems.text(where, value, HOST, "the name of a host in the inventory")
+
+
+def _patterns(problems: _Problems, where: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        problems.add(where, f"is {value!r}", "give a list of patterns, such as ['*.bin', 'logs']")
+        return ()
+    try:
+        model_rules(value)
+    except DeployError as error:
+        problems.add(where, error.problem, error.fix)
+        return ()
+    return tuple(value)
 
 
 def _parse_gpus(problems: _Problems, where: str, raw: Any, parallelism: Parallelism) -> tuple[tuple[str, ...], int]:
@@ -362,6 +409,21 @@ def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
                         "give each service its own",
                     )
                 owner[value] = service.name
+    rules: dict[str, Model] = {}
+    for role, service in with_predecessors(services):
+        model = service.model
+        first = rules.setdefault(model.source, model)
+        if model.source and (first.exclude, first.include, first.fetch_on) != (
+            model.exclude,
+            model.include,
+            model.fetch_on,
+        ):
+            where = f"inference_services[{service.name}]{'.predecessor' if role == 'predecessor' else ''}.model"
+            problems.add(
+                where,
+                f"{model.source} is used elsewhere with another exclude, include or fetch_on",
+                "say the same wherever one source is used",
+            )
 
 
 def unknown_settings(names: Sequence[str]) -> list[str]:

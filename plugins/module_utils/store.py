@@ -20,7 +20,27 @@ class Store:
 
     def model(self, name: str, digest: str) -> str:
         """The folder of the model `name` at `digest`: its weights and manifest.json."""
-        return os.path.join(self.root, "artifacts", "models", f"{name}-{digest[:SHORT]}")
+        return os.path.join(self.models, f"{name}-{digest[:SHORT]}")
+
+    @property
+    def models(self) -> str:
+        """The folder of all models."""
+        return os.path.join(self.root, "artifacts", "models")
+
+    @property
+    def relay(self) -> str:
+        """What the relay that receives weights says of itself."""
+        return os.path.join(self.root, "incoming", "relay.json")
+
+    @property
+    def seed(self) -> str:
+        """Which process serves a folder of this host as a seed."""
+        return os.path.join(self.root, "incoming", "seed.json")
+
+    @property
+    def relay_lock(self) -> str:
+        """Held by the one relay that receives on this host."""
+        return os.path.join(self.root, "incoming", ".relay.lock")
 
     def incoming(self, digest: str) -> str:
         """Where the files of an artifact arrive; kept when a transfer breaks, so that the next one resumes."""

@@ -26,6 +26,15 @@ options:
   findings:
     description: What the inventory makes of findings, by id (C(inference_findings)).
     type: dict
+  models:
+    description: Results of M(deployer.sglang.model_source), for models that are on hosts.
+    type: list
+    elements: dict
+    default: []
+  variables:
+    description: Environment variables for asking hubs, such as C(HF_TOKEN).
+    type: dict
+    default: {}
   supervisor:
     description: What is to keep services alive.
     type: str
@@ -105,6 +114,8 @@ def main() -> None:
             "services": {"type": "list", "elements": "raw", "required": True},
             "environments": {"type": "raw", "required": True},
             "findings": {"type": "dict"},
+            "models": {"type": "list", "elements": "dict", "default": []},
+            "variables": {"type": "dict", "default": {}, "no_log": True},
             "supervisor": {"type": "str", "choices": ["systemd", "process"]},
             "user": {"type": "str"},
             "address": {"type": "str"},

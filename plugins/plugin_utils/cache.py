@@ -17,6 +17,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import (
     read_json,
     write_file,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import read_process
 
 
 def cache_folder() -> Path:
@@ -71,6 +72,25 @@ def cached(kind: str, name: str, state: str, compute: Callable[[], Any]) -> Any:
             return value
     except CacheUnusable:
         return compute()
+
+
+def once_a_run(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What one of the processes of a run of Ansible computes for all of them: they are children of one process.
+
+    Args:
+        name: what is computed; any text.
+        compute: gives the value, as JSON can hold it. One that has `failed`, and what it raises, is not kept.
+    """
+    parent = read_process(os.getppid())
+    state = f"{os.getppid()} {parent.start_time if parent else 0}"
+    with cache_file("runs", name) as path:
+        known = read_cache(path)
+        if known.get("state") == state and isinstance(known.get("value"), dict):
+            return dict(known["value"])
+        value = compute()
+        if not value.get("failed") and not value.get("unreachable"):
+            write_file(path, canonical_json({"state": state, "value": value}), 0o600)
+        return value
 
 
 def read_cache(path: str) -> dict[str, Any]:

@@ -6,25 +6,20 @@ is missing; in CI they fail instead, so that a run that proved nothing does not 
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab, open_lab, state_root
-from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.locks import locked
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.requirements import (
     require_lab_machine,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from tests.lab.booting import booted
 
-REPOSITORY = Path(__file__).parents[2]
 PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in ("gpu1", "gpu2")]
 
 NewLab = Callable[[list[dict[str, Any]]], AbstractContextManager[Lab]]
@@ -59,40 +54,8 @@ def _missing() -> str:
 
 @contextmanager
 def _booted(platforms: list[dict[str, Any]]) -> Iterator[Lab]:
-    with _free_name() as name:
-        try:
-            _playbook("create", lab_name=name, lab_platforms=platforms)
-            yield open_lab(name)
-        finally:
-            _playbook("destroy", lab_name=name)
-
-
-@contextmanager
-def _free_name() -> Iterator[str]:
-    """The first of pytest-1, pytest-2, … that no running session has.
-
-    A killed session leaves its hosts behind but not its lock: the next one takes the same name and thereby cleans up.
-    """
-    number = 1
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(state_root() / ".locks" / f".pytest-{number}", wait=False))
-                break
-            except BlockingIOError:
-                number += 1
-        yield f"pytest-{number}"
-
-
-def _playbook(name: str, **variables: Any) -> None:
-    playbook = REPOSITORY / "molecule" / "resources" / f"{name}.yml"
-    done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-e", json.dumps(variables), str(playbook)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.fail(f"{playbook.name} failed\n{done.stdout}", pytrace=False)
+    try:
+        with booted("pytest", platforms) as lab:
+            yield lab
+    except DeployError as error:
+        pytest.fail(str(error), pytrace=False)

@@ -32,6 +32,7 @@ CATALOGUE: dict[str, str] = {
     "options-unread": INFO,
     # the model
     "model-unreadable": ERROR,
+    "model-unseen": WARNING,
     "model-shape-unknown": INFO,
     "weights-incomplete": ERROR,
     "weights-pickle": WARNING,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.model_config import ModelConfig
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, finding
@@ -19,6 +20,10 @@ VOCABULARY_PADDING = 64  # DEFAULT_VOCAB_PADDING_SIZE in SGLang's layers/vocab_p
 PADDED_VISION = ("InternVL", "InternS1", "Glm4v", "GlmOcr", "Glm5")
 TENSOR = "tensor_parallel_size"
 LONGER_CONTEXT = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
+
+
+class ModelUnseen(DeployError):
+    """The model is where nobody looked before the plan was made."""
 
 
 def folder_findings(where: str, model: ModelFacts, options: Mapping[str, Any]) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration imp
     running_findings,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.model import (
+    ModelUnseen,
     context_findings,
     folder_findings,
     split_findings,
@@ -148,6 +149,9 @@ def _with_model(where: str, plan: ServicePlan, around: Surroundings) -> tuple[Se
 def _unreadable(key: str, error: DeployError) -> Finding:
     if isinstance(error, ShapeUnknown):
         return finding("model-shape-unknown", key, f"{error.problem}: memory is not planned", error.fix)
+    if isinstance(error, ModelUnseen):
+        fix = error.fix or "plan with the host that has it, or accept this"
+        return finding("model-unseen", key, f"{error.problem}: memory is not planned", fix)
     return finding("model-unreadable", key, error.problem, error.fix or "give the folder of a Hugging Face model")
 
 

@@ -14,7 +14,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils import journal
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD, UNFINISHED
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, read_text
-from ansible_collections.deployer.sglang.plugins.module_utils.models import MANIFEST_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.pruning import rules
 from ansible_collections.deployer.sglang.plugins.module_utils.pruning.rules import (
     Entry,
@@ -24,6 +23,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.pruning.rules impo
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.release import GATE_FILE, RELEASE_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
 LINKS = ("current", "previous", "predecessor")
 ARTIFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
@@ -32,7 +32,9 @@ ARRIVING = re.compile(r"[0-9a-f]{64}(\.landing)?")
 SHORT_DIGEST = re.compile(r"[0-9a-f]{12}")
 HIDDEN = re.compile(r"\..+\.removing(\.\d+)?")  # see disk.hide
 LOCK = re.compile(r"\..+\.lock")
-SHARED_CACHES = ("wheels", "conda")
+SHARED_CACHES = ("wheels", "conda", "sources")
+NOTES = ("hashes.json", "relay.json", "seed.json")  # what the deployment knows of weights and transfers: small
+OF_TRANSFERS = (rules.INCOMING, rules.MODEL)  # what a relay that runs writes to, and links from
 NO_NAME_OF_OURS = "it is not named as an artifact of the deployment is"
 LINKED = "it is a symbolic link, and none is followed"
 PATIENCE = 2  # seconds; a look at the status holds a service's lock for a moment, a cut-over to its end
@@ -93,12 +95,16 @@ def survey(root: str, held: contextlib.ExitStack, now: float, create_locks: bool
     environments = os.path.join(root, "artifacts", "environments")
     locks = [path for path in _locks_in(environments) if _is_held(path, held, patience=0)]
     builds = _is_held(os.path.join(root, "cache", ".builds.lock"), held, patience=0)
-    entries = tuple(replace(entry, locked=_is_locked(entry, locks, held)) for entry in found.entries)
+    receiving = _is_held(Store(root).relay_lock, held, patience=0)
+    entries = tuple(
+        replace(entry, locked=_is_locked(entry, locks, held) or (receiving and entry.kind in OF_TRANSFERS))
+        for entry in found.entries
+    )
     return Snapshot(now, services, entries, found.left_alone, building=builds or bool(locks))
 
 
 def _children(folder: str, found: Inventory) -> Iterator[os.DirEntry[str]]:
-    """The folders in a folder but for links, by name; the rest goes to what is left alone. Locks are passed over."""
+    """The folders in a folder but for links, by name; the rest is left alone, and locks and notes are passed over."""
     if os.path.islink(folder):
         found.left_alone[folder] = LINKED
         return
@@ -112,7 +118,7 @@ def _children(folder: str, found: Inventory) -> Iterator[os.DirEntry[str]]:
             found.left_alone[entry.path] = LINKED
         elif entry.is_dir(follow_symlinks=False):
             yield entry
-        elif not LOCK.fullmatch(entry.name):
+        elif not LOCK.fullmatch(entry.name) and entry.name not in NOTES:
             found.left_alone[entry.path] = "it is no folder"
 
 

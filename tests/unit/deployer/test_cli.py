@@ -34,7 +34,7 @@ def test_what_cannot_work_is_refused_with_exit_code_2(
     assert not (tmp_path / ".deployer").exists()
 
 
-@pytest.mark.parametrize("verb", ["rollout", "rollback", "status", "bundle"])
+@pytest.mark.parametrize("verb", ["rollout", "rollback", "status", "bundle", "manifest", "verify"])
 def test_every_verb_has_an_example(verb: str) -> None:
     assert f"Example: python -m deployer {verb}" in RUNNER.invoke(cli.app, [verb, "--help"]).output
 

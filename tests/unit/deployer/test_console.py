@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from deployer.console import Reporter, cutover_line, diff_lines, outcome_table, status_details, status_table
-from deployer.results import CUTOVER, HostResult, Step, Summary
+from deployer.results import CUTOVER, RELAY, HostResult, Step, Summary
 
 RESTORED = {
     "outcome": "restored",
@@ -82,3 +82,23 @@ def test_diffs_show_what_would_change() -> None:
     diff = [{"before": "a\nb\n", "after": "a\nc\n", "after_header": "launch.sh"}, {"before": "x", "after": "x"}]
     assert diff_lines(diff) == ["--- launch.sh", "+++ launch.sh", "@@ -2 +2 @@", "-b", "+c"]
     assert diff_lines(None) == []
+
+
+def test_a_transfer_says_what_came_and_what_was_gone_around() -> None:
+    result = {
+        "changed": True,
+        "received": 542_000_000,
+        "resumed": 1_000_000,
+        "linked": 1,
+        "started": 100.0,
+        "landed": 113.4,
+        "lost": {"gpu2": "no connection to 10.0.0.2 port 18515: timed out"},
+    }
+    console = Console(width=160, record=True, force_terminal=False, file=io.StringIO())
+    reporter = Reporter(console)
+    reporter.progress("weights: gpu1 52 %")
+    reporter.step(Step("gpu1", "Wait", RELAY, "ok", False, result))
+    lines = console.export_text().splitlines()
+    assert lines[0] == "  weights: gpu1 52 %"
+    assert lines[1] == "gpu1 changed Wait (542.0 MB in 13 s, 1.0 MB were there, 1 file linked)"
+    assert lines[2] == "gpu1 warning gpu2 was left: no connection to 10.0.0.2 port 18515: timed out"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from deployer import progress
-from deployer.progress import PlainLines, as_progress, shown
+from deployer.progress import PlainLines, as_progress, by_bytes, shown
 
 
 def test_lines_come_every_tenth_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +82,23 @@ def test_a_function_is_told_lines() -> None:
     silent = progress.Silent()
     assert lines == ["a step"]
     assert as_progress(silent) is silent
+
+
+def test_work_that_is_known_by_its_bytes_is_shown_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LEAST_SECONDS", 0.0)
+    for terminal in (True, False):
+        out = io.StringIO()
+        with shown(Console(file=out, force_terminal=terminal, width=100), "hashed") as told:
+            on_progress = by_bytes(told)
+            for done in (1000, 1500, 2000):
+                on_progress(done, 2000)
+        text = out.getvalue()
+        assert "files" not in text
+        if terminal:
+            assert "2.0/2.0 kB" in text
+        else:
+            assert [line.rpartition(",")[0] for line in text.splitlines()] == [
+                "hashed 1.0 kB of 2.0 kB",
+                "hashed 1.5 kB of 2.0 kB",
+                "hashed 2.0 kB of 2.0 kB",
+            ]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from deployer.results import CUTOVER, Summary, parse_event, started_task
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import PREFIX
+from deployer.results import CUTOVER, MODEL_VERIFY, VERIFY, Summary, parse_event, progress_line, started_task
 
 
 def event(host: str, kind: str, action: str = "deployer.sglang.preflight", **result: Any) -> dict[str, Any]:
@@ -73,3 +74,21 @@ def test_a_task_that_starts_is_told_by_its_name() -> None:
 def test_events_that_end_nothing_are_passed_over() -> None:
     assert parse_event({"event": "playbook_on_task_start", "event_data": {"task": "x"}}) is None
     assert parse_event({"event": "verbose", "stdout": "x"}) is None
+
+
+def test_what_did_not_come_to_an_end_is_no_report() -> None:
+    summary = summed(
+        event("a", "runner_on_ok", VERIFY, environments=[]),
+        event("a", "runner_on_failed", MODEL_VERIFY, msg="no disk", module_stdout="", rc=1),
+        event("b", "runner_on_ok", MODEL_VERIFY, models=[]),
+        event("c", "runner_on_unreachable", MODEL_VERIFY, msg="no route", unreachable=True),
+    )
+    assert set(summary.reports_of(VERIFY)) == {"a"}
+    assert set(summary.reports_of(MODEL_VERIFY)) == {"b"}
+    assert summary.silent(MODEL_VERIFY) == {"a": "no disk", "c": "no route"}
+
+
+def test_a_line_of_progress_is_told_from_what_else_is_printed() -> None:
+    assert progress_line({"event": "verbose", "stdout": f"{PREFIX}gpu1 52 %"}) == "weights: gpu1 52 %"
+    assert progress_line({"event": "verbose", "stdout": "Using /etc/ansible/ansible.cfg"}) == ""
+    assert progress_line({"event": "runner_on_ok", "stdout": f"{PREFIX}gpu1"}) == ""

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.models import check_source
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.models import check_source
 from tests.doubles.published_models import BYTES, NAMES, TOTAL_SIZE
 
 DEEPSEEK = "deepseek-ai/DeepSeek-V3"

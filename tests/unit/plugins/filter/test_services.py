@@ -24,7 +24,39 @@ def test_what_is_used_is_brought_once_and_what_is_not_used_is_left() -> None:
         {"name": "sglang", "lock": "locks/sglang", "prefix": "", "backend": "rattler"},
         {"name": "llamafactory", "lock": "", "prefix": "/opt/lf", "backend": "rattler"},
     ]
-    assert FILTERS["models_used"]([SERVICE], ENVIRONMENTS) == [{"name": "team-code2sql", "source": "/data/qwen"}]
+    nothing = {"exclude": [], "include": [], "fetch_on": ""}
+    assert FILTERS["models_used"]([SERVICE], ENVIRONMENTS) == [
+        {"name": "team-code2sql", "source": "/data/qwen", **nothing}
+    ]
+
+
+def test_models_are_told_apart_by_where_they_are() -> None:
+    def sources(name: str, model: dict[str, Any]) -> list[tuple[str, str]]:
+        service = {**SERVICE, "model": {"name": "m", **model}}
+        service.pop("predecessor", None)
+        return [(one["source"], one["host"]) for one in FILTERS[name]([service], ENVIRONMENTS)]
+
+    on_host, everywhere, hub = {"source": "gpu1:/a"}, {"source": "hosts:/a"}, {"source": "hf://a/b", "fetch_on": "gpu2"}
+    assert sources("models_on_hosts", on_host) == sources("models_elsewhere", on_host) == [("gpu1:/a", "gpu1")]
+    assert sources("models_on_hosts", everywhere) == [("hosts:/a", "")]
+    assert sources("models_elsewhere", everywhere) == []
+    assert sources("models_on_hosts", hub) == []
+    assert sources("models_elsewhere", hub) == [("hf://a/b", "gpu2")]
+
+
+def test_models_in_place_have_to_be_the_same_everywhere() -> None:
+    def there(digest: str, in_place: bool = True) -> dict[str, Any]:
+        return {"models": [{"path": "/nfs/m", "digest": digest * 64, "in_place": in_place}]}
+
+    assert FILTERS["differing_models"]({"gpu1": there("a"), "gpu2": there("a"), "gpu3": {}}) == []
+    assert FILTERS["differing_models"]({"gpu1": there("a", False), "gpu2": there("b")}) == []
+    (line,) = FILTERS["differing_models"]({"gpu1": there("a"), "gpu2": there("b"), "gpu3": there("a")})
+    assert "aaaaaaaaaaaa on gpu1, gpu3; bbbbbbbbbbbb on gpu2" in line and "Fix: " in line
+
+
+def test_weights_are_missing_where_one_host_misses_a_file() -> None:
+    assert not FILTERS["weights_missing"]({"gpu1": {"models": [{"missing": []}]}, "gpu2": None})
+    assert FILTERS["weights_missing"]({"gpu1": {"models": [{"missing": []}, {"missing": ["a"]}]}})
 
 
 def test_problems_are_lines_and_none_is_an_empty_list() -> None:

@@ -24,7 +24,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     ManifestFile,
     listing_digest,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.models import MANIFEST_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     LAUNCH_FILE,
     RELEASE_FILE,
@@ -36,6 +35,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 from tests.doubles.hosts import gpu_facts
 from tests.doubles.nvidia_smi import Process
 

@@ -131,7 +131,12 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("environment_variables", {"CUDA_VISIBLE_DEVICES": "0"}, "is set by the deployment"),
         ("environment_variables", {"INFERENCE_RELEASE": "0"}, "is set by the deployment"),
         ("environment_variables", {"A": "x\0y"}, "is one line of text"),
-        ("model.source", ["a"], "give the path of one folder"),
+        ("model.source", ["a"], "give one of PATH, HOST:/PATH"),
+        ("model.source", "gpu1:saves", "gpu1:/"),
+        ("model.source", "hf://Qwen3", "organisation"),
+        ("model.exclude", "*.bin", "give a list of patterns"),
+        ("model.include", ["a/../b"], "is no pattern"),
+        ("model.fetch_on", "gpu1", "which nobody fetches"),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_a_fix(path: str, value: Any, expected: str) -> None:

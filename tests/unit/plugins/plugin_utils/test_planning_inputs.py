@@ -11,12 +11,14 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import INSTALLERS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files, listing_digest
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Model
 from ansible_collections.deployer.sglang.plugins.plugin_utils import bundles, model_folders
 from ansible_collections.deployer.sglang.plugins.plugin_utils.bundles import report_bundle
 from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file, cached
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest, known_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.model_folders import model_folder
-from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import bytes_to_bring, read_models
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planned_models import planned_models
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import bytes_to_bring
 from demo.make_tiny_model import make_tiny_model
 from tests.doubles.hosts import host_facts
 
@@ -66,29 +68,22 @@ def test_without_a_place_to_keep_it_a_value_is_computed_each_time(monkeypatch: p
 
 def test_a_damaged_cache_is_computed_again_and_hides_nothing(model: Path) -> None:
     facts = model_folder(str(model))
-    hashed = cached_manifest(str(model), ())
+    hashed = cached_manifest(str(model))
     for text in ("[]", "{", '{"state": 1}', '{"value": {}}'):
         for kind in ("models", "hashes"):
             with cache_file(kind, os.path.realpath(model)) as path:
                 Path(path).write_text(text)
         assert model_folder(str(model)) == facts
-        assert cached_manifest(str(model), ()) == hashed
-
-
-def test_a_hub_name_is_told_from_a_path(tmp_path: Path) -> None:
-    models = read_models({"Qwen/Qwen3-14B": str(tmp_path / "Qwen/Qwen3-14B"), "/data/x": "/data/x"})
-    assert "hubs are not asked" in str(models["Qwen/Qwen3-14B"])
-    assert "hubs" not in str(models["/data/x"])
+        assert cached_manifest(str(model)) == hashed
 
 
 def test_what_a_broken_transfer_left_is_not_counted_again(model: Path) -> None:
-    source = str(model)
-    models = read_models({source: source})
-    size = models[source].size  # type: ignore[union-attr]
-    assert bytes_to_bring({source: source}, models, (), host_facts()) == size
-    assert bytes_to_bring({source: source}, models, (), host_facts(incoming=size - 10)) == 10
-    there = {"m-0": listing_digest([(n, os.path.getsize(p)) for n, p in list_files(source).items()])}
-    assert bytes_to_bring({source: source}, models, (), host_facts(models=there)) == 0
+    models = planned_models([Model("m", str(model))], {}, None, {})
+    size = models[str(model)].facts.size  # type: ignore[union-attr]
+    assert bytes_to_bring(models, (), host_facts()) == size
+    assert bytes_to_bring(models, (), host_facts(incoming=size - 10)) == 10
+    there = {"m-0": listing_digest([(n, os.path.getsize(p)) for n, p in list_files(str(model)).items()])}
+    assert bytes_to_bring(models, (), host_facts(models=there)) == 0
 
 
 def test_a_model_is_read_again_only_when_a_file_of_it_changes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +107,13 @@ def test_a_model_that_is_not_there_is_an_error_and_is_not_kept(tmp_path: Path, m
 
 
 def test_the_digest_of_a_model_is_known_once_all_of_it_was_hashed(model: Path) -> None:
-    assert known_manifest(str(model), ()) is None
-    hashed = cached_manifest(str(model), ())
-    assert known_manifest(str(model), ()) == hashed
+    for path in model.iterdir():
+        os.utime(path, ns=(1, 1))  # the hash of a file that was written just now is not kept
+    assert known_manifest(str(model)) is None
+    hashed = cached_manifest(str(model))
+    assert known_manifest(str(model)) == hashed
     (model / "config.json").write_text("{}")
-    assert known_manifest(str(model), ()) is None
+    assert known_manifest(str(model)) is None
 
 
 @pytest.fixture

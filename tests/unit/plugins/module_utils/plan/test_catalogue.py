@@ -12,6 +12,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Listener
 from ansible_collections.deployer.sglang.plugins.module_utils.model_config import ModelConfig, ShapeUnknown
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import CATALOGUE
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.model import ModelUnseen
 from tests.doubles.hosts import MODEL, environment, gpu_facts, host_facts, model, planned
 from tests.doubles.nvidia_smi import Process
 
@@ -127,6 +128,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     )
     | service(predecessor={**BEFORE, "port": 8001, "gpus": [7]}),
     "tokenizer-missing": folder(tokenizer=False),
+    "model-unseen": {"services": [{}], "models": {MODEL: ModelUnseen(f"gpu9:{MODEL} was not looked at")}},
     "model-shape-unknown": {"services": [{}], "models": {MODEL: ShapeUnknown(f"{MODEL}/config.json has no x", "wait")}},
     "memory-fraction-high": options(mem_fraction_static=0.99),
     "parallelism-impossible": options(expert_parallel_size=4),

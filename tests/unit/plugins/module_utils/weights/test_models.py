@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import build_manifest, list_files
-from ansible_collections.deployer.sglang.plugins.module_utils.models import (
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.models import (
     MANIFEST_FILE,
     check_source,
     manifest_record,

@@ -14,8 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.manifest import (
     missing_files,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import missing_config_fix, read_weights
-
-MANIFEST_FILE = "manifest.json"
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
 
 def check_source(files: Mapping[str, str], folder: str) -> None:

@@ -1,0 +1,52 @@
+"""The controller's part of M(deployer.sglang.model_relay): open a run, hand out its orders, wait, and close it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.opening import close_run, open_run, order_for
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.waiting import wait_for_host
+
+MODULE = "deployer.sglang.model_relay"
+
+
+class ActionModule(ActionBase):
+    """One state, one thing to do."""
+
+    _requires_connection = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """See the module's documentation."""
+        super().run(tmp, task_vars)
+        given = dict(self._task.args)
+        variables = task_vars or {}
+        state = given.get("state")
+        try:
+            if state == "opened":
+                return _opened(given)
+            if state in ("seeding", "started"):
+                host = str(given.get("host") or variables["inventory_hostname"])
+                told = order_for(given["run"], host, seed=state == "seeding")
+                return self._module({"state": state, "root": given["root"], **told}, variables)
+            if state == "finished":
+                return wait_for_host(self, given["run"], str(variables["inventory_hostname"]), given["root"])
+            if state == "closed":
+                answer = self._module({"state": state, "root": given["root"]}, variables)
+                close_run(str(given["run"]))
+                return answer
+        except DeployError as error:
+            return {"failed": True, "changed": False, "msg": str(error)}
+        return {"failed": True, "changed": False, "msg": f"model_relay: state is {state!r}. Fix: see its documentation"}
+
+    def _module(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        return self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+
+
+def _opened(given: Mapping[str, Any]) -> dict[str, Any]:
+    limits = {name: given.get(name) for name in ("streams", "rate", "floor", "patience")}
+    run = open_run(given["results"], limits, str(given.get("controller_address") or ""), int(given["port"]))
+    return {"changed": False, **run}

@@ -1,0 +1,65 @@
+"""The program that fetches, `fetch_child`, as it is sent to a Python that has nothing of this package."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import zipfile
+from types import ModuleType
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.weights import fetch_child
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.fetch_child import (
+    attempts,
+    fetch,
+    huggingface,
+    libraries,
+    main,
+    modelscope,
+    paths,
+    problems,
+    progress,
+    protocol,
+    skeleton,
+    source,
+    web,
+    web_folder,
+)
+
+# By name, so that Ansible sees which files a module needs on a host.
+MODULES = (
+    *(fetch_child, attempts, fetch, huggingface, libraries, main, modelscope, paths, problems, progress, protocol),
+    *(skeleton, source, web, web_folder),
+)
+
+
+def program() -> bytes:
+    """A zip application: what `python FILE.zip` runs; the same bytes each time."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path, text in sources().items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return content.getvalue()
+
+
+def sources() -> dict[str, str]:
+    """Its files: path in the archive -> text."""
+    names = fetch_child.__name__.split(".")
+    packages = ["/".join(names[:depth]) for depth in range(1, len(names))]
+    return {
+        "__main__.py": f"from {main.__name__} import main\n\nmain()\n",
+        **{f"{package}/__init__.py": "" for package in packages},
+        **{_path(module): _text(module) for module in MODULES},
+    }
+
+
+def _path(module: ModuleType) -> str:
+    return module.__name__.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
+
+
+def _text(module: ModuleType) -> str:
+    """From wherever modules are loaded: a folder, a wheel, Ansible's archive, its loader of collections (as bytes)."""
+    loader: Any = getattr(module.__spec__, "loader", None)
+    text = loader.get_source(module.__name__) if hasattr(loader, "get_source") else None
+    text = inspect.getsource(module) if text is None else text
+    return text.decode() if isinstance(text, bytes) else str(text)

@@ -1,0 +1,78 @@
+"""Waits for a host's relay, and shows how far the fleet is."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import FleetProgress
+
+ASK_EVERY = 1.0  # seconds at first; longer for a long transfer
+ASK_SELDOM = 5.0
+UNREACHABLE_AFTER = 90.0  # seconds; a network may come back, and the transfer goes on meanwhile
+REPORTED = ("received", "resumed", "linked", "sent", "lost", "started", "landed", "peak_memory", "files")
+
+
+def wait_for_host(action: ActionBase, run: str, host: str, root: str) -> dict[str, Any]:
+    """Ask a host's relay how far it is until it has landed everything.
+
+    Args:
+        action: whose connection is used.
+        run: folder of the run.
+        host: name in the inventory.
+        root: the deployment's root folder.
+    Returns:
+        The task's result.
+    Raises:
+        DeployError: the transfer failed there, or its process ended.
+        AnsibleConnectionFailure: the host has not been reachable for a while.
+    """
+    progress = FleetProgress(run)
+    began = heard = time.monotonic()
+    while True:
+        try:
+            report, alive = _ask(action, Store(root).relay)
+            if not alive:  # it may have written its last word in between
+                report, _ = _ask(action, Store(root).relay)
+            heard = time.monotonic()
+        except AnsibleConnectionFailure as error:
+            if time.monotonic() - heard > UNREACHABLE_AFTER:
+                raise AnsibleConnectionFailure(f"{host} was lost during the transfer: {error}") from error
+            action._connection.reset()
+            time.sleep(ASK_EVERY)
+            continue
+        if report:
+            line = progress.note(host, report)
+            if line:
+                Display().display(line)
+        state = report.get("state")
+        if state == "landed":
+            warnings = [f"{host} left {source}: {why}" for source, why in (report.get("lost") or {}).items()]
+            return {"changed": True, "warnings": warnings, **{name: report.get(name) for name in REPORTED}}
+        if state == "failed":
+            error = report.get("error") or {}
+            raise DeployError(str(error.get("problem")), str(error.get("fix")), str(error.get("detail") or ""))
+        if not alive:
+            raise DeployError("the relay on the host was ended by somebody", "run again: it resumes")
+        time.sleep(ASK_EVERY if time.monotonic() - began < 60 else ASK_SELDOM)
+
+
+def _ask(action: ActionBase, path: str) -> tuple[dict[str, Any], bool]:
+    """What the relay wrote last, and whether its process lives."""
+    quoted = shlex.quote(path)
+    # No module: a transfer takes long, and this is asked all the time.
+    command = f"cat {quoted} && kill -0 $(sed -n 's/^ *\"pid\": \\([0-9]*\\).*/\\1/p' {quoted}) && echo alive"
+    answer = action._low_level_execute_command(command)
+    text, _, rest = str(answer.get("stdout") or "").rpartition("}")
+    try:
+        return json.loads(text + "}"), "alive" in rest
+    except ValueError:
+        return {}, False

@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.description_problems import HOST, Problems
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import BACKENDS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.model_description import parse_model
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import policy_problems
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import reserved_variables
@@ -22,13 +24,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     Service,
     with_predecessors,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import model_rules
-from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import FORMS, Source, parse_source
 
-# All of these end up in paths, units and scripts: no space, quote, % or line break may pass.
-NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,95}")
-HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+# These end up in paths, units and scripts, too (description_problems.NAME).
 FOLDER = re.compile(r"(/[A-Za-z0-9._+-]+)+/?")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -71,58 +68,6 @@ SETTINGS = (
 INHERITED = ("name", "port", "host", "model", "gate", "stop_timeout")
 
 
-class _Problems:
-    """Collects what is wrong, so that one run names all of it."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, key: str, problem: str, fix: str) -> None:
-        self.found.append(f"{key}: {problem}. Fix: {fix}")
-
-    def forget(self, keys: Sequence[str]) -> None:
-        """Leave out what was said of these keys: it is said of where they were inherited from."""
-        self.found = [line for line in self.found if not line.startswith(tuple(keys))]
-
-    def keys(self, where: str, value: Mapping[str, Any], allowed: Sequence[str]) -> None:
-        for key in value:
-            if key not in allowed:
-                near = difflib.get_close_matches(str(key), allowed, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(allowed)}"
-                self.add(f"{where}.{key}", "unknown key", hint)
-
-    def mapping(self, where: str, value: Any) -> Mapping[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            # Not the value: it may be a command line with a key in it.
-            self.add(where, f"is {type(value).__name__}, and no mapping", "write a mapping of key: value")
-            return {}
-        return value
-
-    def integer(self, where: str, value: Any, low: int, high: int) -> int:
-        try:
-            number = int(str(value))  # Ansible hands templated numbers on as text; 8001.9 is none
-        except ValueError:
-            number = low - 1
-        if isinstance(value, bool) or not low <= number <= high:
-            self.add(where, f"is {value!r}", f"give a whole number from {low} to {high}")
-            return low
-        return number
-
-    def text(self, where: str, value: Any, pattern: re.Pattern[str], allowed: str) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.add(where, f"is {value!r}", f"use {allowed}")
-            return ""
-        return value
-
-    def name(self, where: str, value: Any) -> str:
-        if not isinstance(value, str) or not NAME.fullmatch(value):
-            self.add(where, f"is {value!r}", "use lower-case letters, digits, '.', '_' and '-', at most 48")
-            return "unnamed"
-        return value
-
-
 def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...], dict[str, Environment]]:
     """Make the inventory's `inference_services` and `inference_environments` into data.
 
@@ -134,7 +79,7 @@ def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...
     Raises:
         DeployError: something is wrong; its detail names every key, what is wrong with it and the fix.
     """
-    problems = _Problems()
+    problems = Problems()
     known = _parse_environments(problems, environments)
     parsed: list[Service] = []
     if not isinstance(services, Sequence) or isinstance(services, str) or not services:
@@ -154,7 +99,7 @@ def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...
     return tuple(parsed), known
 
 
-def _parse_environments(problems: _Problems, raw: Any) -> dict[str, Environment]:
+def _parse_environments(problems: Problems, raw: Any) -> dict[str, Environment]:
     found = {}
     for name, value in problems.mapping("inference_environments", raw).items():
         where = f"inference_environments.{name}"
@@ -182,7 +127,7 @@ def _parse_environments(problems: _Problems, raw: Any) -> dict[str, Environment]
 
 
 def _parse_service(
-    problems: _Problems, where: str, value: Mapping[str, Any], environments: Mapping[str, Environment]
+    problems: Problems, where: str, value: Mapping[str, Any], environments: Mapping[str, Environment]
 ) -> Service:
     problems.keys(where, value, SERVICE_KEYS)
     for key in ("name", "port", "model", "engine", "environment"):
@@ -222,7 +167,7 @@ def _parse_service(
     return Service(
         name=name,
         port=port,
-        model=_parse_model(problems, f"{where}.model", value.get("model"), engine),
+        model=parse_model(problems, f"{where}.model", value.get("model"), engine),
         engine=engine,
         environment=environment,
         host=problems.text(f"{where}.host", value.get("host", Service.host), HOST, "an address, such as 0.0.0.0"),
@@ -240,67 +185,7 @@ def _parse_service(
     )
 
 
-def _parse_model(problems: _Problems, where: str, raw: Any, engine: str) -> Model:
-    value = problems.mapping(where, raw)
-    problems.keys(where, value, ("name", "source", "exclude", "include", "fetch_on"))
-    source = _parse_source(problems, where, value) if value else None
-    named = value.get("name") not in (None, "")
-    # Without a name an engine serves the model as its path; of that, the folder's name is what still means something.
-    name = value["name"] if named else _last_part(source) or "unnamed"
-    if engine == "sglang" and ":" in str(name):  # `name:adapter` asks for a LoRA adapter (its validation_hook.py)
-        problems.add(f"{where}.name", f"is {name!r}", "leave out the colon, which SGLang refuses in a served name")
-    exclude, include = (_patterns(problems, f"{where}.{key}", value.get(key)) for key in ("exclude", "include"))
-    return Model(
-        problems.text(f"{where}.name", name, MODEL_NAME, "letters, digits and ._/:- only"),
-        source.text if source else "",
-        named,
-        exclude,
-        include,
-        _parse_fetch_on(problems, f"{where}.fetch_on", value.get("fetch_on"), source),
-    )
-
-
-def _last_part(source: Source | None) -> str:
-    """The name of the folder or repository that a source names."""
-    place = (source.repository or source.path or source.url) if source else ""
-    return os.path.basename(place.rstrip("/"))
-
-
-def _parse_source(problems: _Problems, where: str, value: Mapping[str, Any]) -> Source | None:
-    if not value.get("source"):
-        problems.add(f"{where}.source", "is missing", f"say where the weights are: {FORMS}")
-        return None
-    try:
-        return parse_source(value["source"])
-    except DeployError as error:
-        problems.add(f"{where}.source", error.problem, error.fix)
-        return None
-
-
-def _parse_fetch_on(problems: _Problems, where: str, value: Any, source: Source | None) -> str:
-    if value in (None, ""):
-        return ""
-    if source is not None and not source.is_fetched:
-        problems.add(where, f"is of no use with {source.text}, which nobody fetches", "remove it")
-        return ""
-    return problems.text(where, value, HOST, "the name of a host in the inventory")
-
-
-def _patterns(problems: _Problems, where: str, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(one, str) for one in value):
-        problems.add(where, f"is {value!r}", "give a list of patterns, such as ['*.bin', 'logs']")
-        return ()
-    try:
-        model_rules(value)
-    except DeployError as error:
-        problems.add(where, error.problem, error.fix)
-        return ()
-    return tuple(value)
-
-
-def _parse_gpus(problems: _Problems, where: str, raw: Any, parallelism: Parallelism) -> tuple[tuple[str, ...], int]:
+def _parse_gpus(problems: Problems, where: str, raw: Any, parallelism: Parallelism) -> tuple[tuple[str, ...], int]:
     """The GPUs by index or UUID, and how many the plan is to choose: `auto`, or `{auto: 2}`."""
     if raw is None:
         return (), 0
@@ -321,7 +206,7 @@ def _parse_gpus(problems: _Problems, where: str, raw: Any, parallelism: Parallel
     return tuple(gpus), 0
 
 
-def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _parse_options(problems: Problems, where: str, raw: Any, engine: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options in snake_case, and the names of those that would show a secret: their values are kept nowhere."""
     options: dict[str, Any] = {}
     exposed = []
@@ -345,7 +230,7 @@ def _parse_options(problems: _Problems, where: str, raw: Any, engine: str) -> tu
     return options, tuple(exposed)
 
 
-def _parse_parallelism(problems: _Problems, where: str, engine: str, options: Mapping[str, Any]) -> Parallelism:
+def _parse_parallelism(problems: Problems, where: str, engine: str, options: Mapping[str, Any]) -> Parallelism:
     if engine not in ENGINES:
         return Parallelism()
     try:
@@ -355,13 +240,13 @@ def _parse_parallelism(problems: _Problems, where: str, engine: str, options: Ma
         return Parallelism()
 
 
-def _parse_findings(problems: _Problems, where: str, raw: Any) -> dict[str, str]:
+def _parse_findings(problems: Problems, where: str, raw: Any) -> dict[str, str]:
     for key, problem, fix in policy_problems(where, raw):
         problems.add(key, problem, fix)
     return {str(key): str(value) for key, value in raw.items()} if isinstance(raw, Mapping) else {}
 
 
-def _parse_variables(problems: _Problems, where: str, raw: Any, engine: str) -> dict[str, str]:
+def _parse_variables(problems: Problems, where: str, raw: Any, engine: str) -> dict[str, str]:
     variables = {}
     reserved = reserved_variables(engine) if engine in ENGINES else frozenset()
     for key, value in problems.mapping(where, raw).items():
@@ -380,7 +265,7 @@ def _parse_variables(problems: _Problems, where: str, raw: Any, engine: str) -> 
     return variables
 
 
-def _parse_gate(problems: _Problems, where: str, raw: Any) -> Gate:
+def _parse_gate(problems: Problems, where: str, raw: Any) -> Gate:
     value = problems.mapping(where, raw)
     names = tuple(Gate.__dataclass_fields__)
     problems.keys(where, value, names)
@@ -392,7 +277,7 @@ def _parse_gate(problems: _Problems, where: str, raw: Any) -> Gate:
     return Gate(prompt=str(value.get("prompt", Gate.prompt)), **numbers)
 
 
-def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
+def _check_together(problems: Problems, services: Sequence[Service]) -> None:
     """Two services of one host share neither name nor port nor GPU."""
     for what, values in (
         ("name", [(s.name,) for s in services]),
@@ -428,7 +313,7 @@ def _check_together(problems: _Problems, services: Sequence[Service]) -> None:
 
 def unknown_settings(names: Sequence[str]) -> list[str]:
     """Variables that look like settings of the deployment and are none: misspelled, they would change nothing."""
-    problems = _Problems()
+    problems = Problems()
     for name in sorted(set(names) - set(SETTINGS)):
         near = difflib.get_close_matches(name, SETTINGS, n=1)
         problems.add(
@@ -439,14 +324,14 @@ def unknown_settings(names: Sequence[str]) -> list[str]:
 
 def findings_problems(policy: Any) -> list[str]:
     """What is wrong with `inference_findings`, a line each with key and fix."""
-    problems = _Problems()
+    problems = Problems()
     _parse_findings(problems, "inference_findings", policy)
     return problems.found
 
 
 def placement_problems(root: Any, user: Any, supervisor: Any = "systemd") -> list[str]:
     """What is wrong with where and as whom services run, a line each with key and fix."""
-    problems = _Problems()
+    problems = Problems()
     if supervisor not in SUPERVISORS:
         problems.add("inference_supervisor", f"is {supervisor!r}", f"use one of {', '.join(SUPERVISORS)}")
     problems.text("inference_root", root, FOLDER, "an absolute path of letters, digits and ._+-")

@@ -61,6 +61,7 @@ def environment(fleet: Fleet, host: str, name: str) -> str:
     return fleet.root(host, f"ls -d {ARTIFACTS}/{name}-*")
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_is_finished_by_the_next_run(fleet: Fleet, inputs: DemoInputs) -> None:
     digest = lock_digest(inputs.environments["sglang-cpu"])[:12]
     prefix = f"{ARTIFACTS}/sglang-{digest}"

@@ -108,6 +108,7 @@ def test_cable_out_and_in_again(gpu1: LabHost) -> None:
     gpu1.wait_until_up()
 
 
+@pytest.mark.slow
 def test_a_second_lab_lives_beside_the_first_and_leaves_nothing(lab: Lab, new_lab: NewLab, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the controller")
     described = {
@@ -128,6 +129,7 @@ def test_a_second_lab_lives_beside_the_first_and_leaves_nothing(lab: Lab, new_la
     assert all(host.ssh("true").returncode == 0 for host in lab.hosts.values())
 
 
+@pytest.mark.slow
 def test_create_cleans_up_after_a_killed_one_and_a_forgotten_one(new_lab: NewLab) -> None:
     platforms = [{"name": "gpu1"}, {"name": "gpu2"}]
     hosts = ["gpu1", "gpu2"]

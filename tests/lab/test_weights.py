@@ -88,11 +88,14 @@ def test_one_copy_leaves_the_seed_and_a_second_run_sends_nothing(transfer: Trans
         assert_verified(transfer, host, checkpoint)
     assert_nothing_runs(transfer, *NAMES)
 
-    second = transfer.run()
+    second = transfer.run("-vvv")
 
     assert second.status == 0
     assert second.received() == {}
     assert "changed=1" not in second.output and "changed=2" not in second.output
+    for host in NAMES:
+        address = transfer.lab.hosts[host].address
+        assert second.output.count(f"<{address}> SSH: EXEC") == 1, host
 
 
 def test_a_fine_tune_that_changes_one_shard_moves_one_shard(
@@ -252,6 +255,27 @@ def test_a_host_whose_port_is_closed_is_gone_around(transfer: Transfer, checkpoi
     assert run.status == 0
     assert str(PORT) in run.received()["gpu3"]["lost"]["gpu2"]
     assert_verified(transfer, "gpu3", checkpoint)
+
+
+@pytest.mark.slow
+def test_a_seed_that_cannot_be_reached_is_named_with_the_file(transfer: Transfer) -> None:
+    transfer.settings["model_relay_patience"] = 5
+    nft = ["ip", "netns", "exec", transfer.lab.hosts["gpu1"].network.namespace, "nft"]
+    rules = (
+        "add table ip wall; add chain ip wall out { type filter hook output priority 0; };"
+        "add rule ip wall out tcp dport 18516-18531 drop"
+    )
+    subprocess.run([*nft, rules], check=True)
+    try:
+        run = transfer.run("-l", "gpu1")
+    finally:
+        subprocess.run([*nft, "delete table ip wall"], check=True)
+
+    assert run.status != 0
+    said = run.failures()["gpu1"]
+    assert ".safetensors: no source gives it" in said and "port 18516" in said and "model_transport: rsync" in said
+    assert transfer.digests("gpu1") == {}
+    assert_nothing_runs(transfer, "gpu1")
 
 
 @pytest.mark.slow

@@ -54,54 +54,70 @@ def open_run(
     Raises:
         DeployError: a setting is wrong, or the seed cannot listen.
     """
-    limits = checked_limits(limits)
     receiving = {host: result for host, result in results.items() if _missing(result)}
-    members = [member(host, result, port) for host, result in receiving.items()]
-    certificate, key = new_certificate()
-    secret = {"run": secrets.token_hex(6), "token": new_token(), "certificate": certificate, "key": key}
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_memory()))
+    run = _Run(checked_limits(limits), port)
     try:
-        (folder / "orders").mkdir()
-        origins = {one["digest"]: one for result in receiving.values() for one in _missing(result)}
-        manifests = {digest: recall_manifest(digest) for digest in origins}
-        watch = _ansible()
-        seeds = {}
-        local = {digest: one for digest, one in origins.items() if not one["origin"]["host"]}
-        if local:
-            address = controller or controller_address(receiving)
-            offers = tuple(_offer(manifests[digest], one) for digest, one in local.items())
-            order = RelayOrder(
-                **secret, listen=address, ports=tuple(SEED_PORTS), offers=offers, limits=limits, watch=watch
-            )
-            started = start_seed(order)
-            _write(folder / "seed.json", started)
-            seeds = {digest: Peer(CONTROLLER, address, int(started["port"])) for digest in local}
-        hosts = {}
-        for digest, one in origins.items():
-            host = one["origin"]["host"]
-            if host:
-                seeds[digest] = Peer(f"the seed on {host}", one["origin"]["address"], PORT + 1)
-                hosts.setdefault(host, []).append(digest)
-        for host, digests in hosts.items():
-            order = RelayOrder(**secret, listen=seeds[digests[0]].address, ports=(PORT + 1,), limits=limits)
-            # What it offers, it finds out by itself: the folders are there.
-            folders = [{"manifest": manifests[digest].as_dict(), **origins[digest]["origin"]} for digest in digests]
-            _write(folder / "orders" / f"seed-{_file(host)}", {"order": order.as_dict(), "folders": folders})
-        chain = chained(members)
+        missing = {one["digest"]: one for result in receiving.values() for one in _missing(result)}
+        here = {digest: one for digest, one in missing.items() if not one["origin"]["host"]}
+        if here:
+            run.seed_here(here, controller or controller_address(receiving))
+        run.seed_on_hosts({digest: one for digest, one in missing.items() if digest not in here})
+        chain = chained([member(host, result, port) for host, result in receiving.items()])
         for one in chain:
-            wanted = tuple(
-                Wanted(name, manifests[digest], sources_of(chain, one.peer.name, digest, seeds[digest]))
-                for digest, name in one.missing.items()
-            )
-            root = str(receiving[one.peer.name]["root"])
-            order = RelayOrder(
-                **secret, listen=one.peer.address, ports=(port,), root=root, wanted=wanted, limits=limits
-            )
-            _write(folder / "orders" / _file(one.peer.name), {"order": order.as_dict()})
+            run.tell(one, chain, str(receiving[one.peer.name]["root"]))
     except BaseException:
-        close_run(str(folder))
+        close_run(str(run.folder))
         raise
-    return {"folder": str(folder), "hosts": [one.peer.name for one in chain], "seeds": sorted(hosts)}
+    return {"folder": str(run.folder), "hosts": [one.peer.name for one in chain], "seeds": run.seeding_hosts}
+
+
+class _Run:
+    """A run that is being opened: its folder, its secrets, and who has which model.
+
+    Args:
+        limits: of the transfer.
+        port: that every host serves on.
+    """
+
+    def __init__(self, limits: Limits, port: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_memory()))
+        (self.folder / "orders").mkdir()
+        self.seeding_hosts: list[str] = []
+        self._limits = limits
+        self._port = port
+        self._seeds: dict[str, Peer] = {}
+        certificate, key = new_certificate()
+        self._secret = {"run": secrets.token_hex(6), "token": new_token(), "certificate": certificate, "key": key}
+
+    def seed_here(self, models: Mapping[str, Mapping[str, Any]], address: str) -> None:
+        """Start to serve the controller's folders, by digest."""
+        offers = tuple(_offer(recall_manifest(digest), one) for digest, one in models.items())
+        started = start_seed(self._order(address, tuple(SEED_PORTS), offers=offers, watch=_ansible()))
+        _write(self.folder / "seed.json", started)
+        self._seeds.update(dict.fromkeys(models, Peer(CONTROLLER, address, int(started["port"]))))
+
+    def seed_on_hosts(self, models: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write down what hosts are to serve; what is in their folders, they find out by themselves."""
+        for digest, one in models.items():
+            self._seeds[digest] = Peer(f"the seed on {one['origin']['host']}", one["origin"]["address"], PORT + 1)
+        self.seeding_hosts = sorted({one["origin"]["host"] for one in models.values()})
+        for host in self.seeding_hosts:
+            served = {digest: one["origin"] for digest, one in models.items() if one["origin"]["host"] == host}
+            folders = [{"manifest": recall_manifest(digest).as_dict(), **origin} for digest, origin in served.items()]
+            order = self._order(self._seeds[next(iter(served))].address, (PORT + 1,))
+            _write(self.folder / "orders" / f"seed-{_file(host)}", {"order": order.as_dict(), "folders": folders})
+
+    def tell(self, one: Member, chain: Sequence[Member], root: str) -> None:
+        """Write down what a host receives, and from whom."""
+        wanted = tuple(
+            Wanted(name, recall_manifest(digest), sources_of(chain, one.peer.name, digest, self._seeds[digest]))
+            for digest, name in one.missing.items()
+        )
+        order = self._order(one.peer.address, (self._port,), root=root, wanted=wanted)
+        _write(self.folder / "orders" / _file(one.peer.name), {"order": order.as_dict()})
+
+    def _order(self, address: str, ports: tuple[int, ...], **more: Any) -> RelayOrder:
+        return RelayOrder(**self._secret, listen=address, ports=ports, limits=self._limits, **more)
 
 
 def order_for(folder: str, host: str, seed: bool = False) -> dict[str, Any]:

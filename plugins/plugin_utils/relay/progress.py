@@ -27,6 +27,8 @@ class FleetProgress:
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder, "progress")
         self._said = Path(folder, "said")
+        if not self._said.exists():
+            self._said.touch()  # the first line is for when something has been received
 
     def note(self, host: str, report: Mapping[str, Any]) -> str:
         """Keep what a host said.

@@ -176,6 +176,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         DeployError: something could not be measured.
     """
+    start = time.monotonic()
     require_lab_machine()
     require_rsync()
     if options.plot:
@@ -203,6 +204,7 @@ def run(options: argparse.Namespace) -> int:
                 hop = write_checkpoint(folder / "hop", options.hop_size * 1_000_000)
                 results.hop_size = folder_size(hop)
                 measure_hop(replace(fleet, source=hop), options, results)
+    note(f"after {time.monotonic() - start:.0f} s")
     show(results, options)
     return int(not results.within_limits)
 
@@ -211,7 +213,6 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminate)
     options = arguments()
-    start = time.monotonic()
     try:
         return run(options)
     except DeployError as error:
@@ -221,8 +222,6 @@ def main() -> int:
     except KeyboardInterrupt:
         note("bench-weights: interrupted; the hosts and what was sent are gone")
         return 130
-    finally:
-        note(f"after {time.monotonic() - start:.0f} s")
     return 2
 
 

@@ -47,6 +47,8 @@ def test_a_host_that_misses_nothing() -> None:
 
 def test_one_line_a_while_whoever_asks(tmp_path: Path) -> None:
     progress = FleetProgress(str(tmp_path))
+    assert progress.note("a/../b", report("", 1)) == ""  # not before something has come
+    os.utime(tmp_path / "said", (0, 0))
     assert progress.note("a/../b", report("", 1)).startswith("weights: ")
     assert progress.note("b", report("", 2)) == ""
     assert [one["received"] for one in progress.reports()] == [1, 2]

@@ -44,9 +44,6 @@ options:
 
     PUSH = r"""
 options:
-  manifest:
-    description: Set by the action plugin, the files with sizes and sha256.
-    type: dict
   phase:
     description: Set by the action plugin, which step of the transfer this is.
     type: str

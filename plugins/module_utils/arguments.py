@@ -13,7 +13,6 @@ SERVICES: dict[str, Any] = {
 
 # What the actions `model` and `environment` say to their modules.
 PUSH: dict[str, Any] = {
-    "manifest": {"type": "dict"},
     "phase": {"type": "str", "choices": ["query", "prepare", "land"], "default": "query"},
     "uploader": {"type": "int", "default": 0},
 }

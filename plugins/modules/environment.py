@@ -53,16 +53,8 @@ options:
     type: bool
     default: false
     version_added: "0.2.0"
-  phase:
-    description: Set by the action plugin, which step of the transfer this is.
-    type: str
-    choices: [query, prepare, land]
-    default: query
-  uploader:
-    description: Set by the action plugin, numeric id of the user who logs in.
-    type: int
-    default: 0
 extends_documentation_fragment:
+  - deployer.sglang.host.push
   - deployer.sglang.host.root
 attributes:
   check_mode:
@@ -218,8 +210,7 @@ def main() -> None:
             },
             "root": {"type": "path", "required": True},
             "rebuild": {"type": "bool", "default": False},
-            "phase": PUSH["phase"],
-            "uploader": PUSH["uploader"],
+            **PUSH,
         },
         supports_check_mode=True,
     )

@@ -81,16 +81,8 @@ options:
     description: With O(transport=rsync), the most bytes a second to each host; V(0) for no limit.
     type: int
     default: 0
-  phase:
-    description: Set by the action plugin, which step of the transfer this is.
-    type: str
-    choices: [query, prepare, land]
-    default: query
-  uploader:
-    description: Set by the action plugin, numeric id of the user who logs in.
-    type: int
-    default: 0
 extends_documentation_fragment:
+  - deployer.sglang.host.push
   - deployer.sglang.host.root
 attributes:
   check_mode:
@@ -160,6 +152,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
+from ansible_collections.deployer.sglang.plugins.module_utils.arguments import PUSH
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.interfaces import address_of
@@ -260,8 +253,7 @@ def main() -> None:
             "relay_rack": {"type": "str", "default": ""},
             "rate": {"type": "int", "default": 0},
             "root": {"type": "path", "required": True},
-            "phase": {"type": "str", "choices": ["query", "prepare", "land"], "default": "query"},
-            "uploader": {"type": "int", "default": 0},
+            **PUSH,
         },
         supports_check_mode=True,
     )

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.lab
 NAMES = ("gpu1", "gpu2", "gpu3", "gpu4", "gpu5")
 MODEL_SIZE = 48 * 2**20
 BLOCK = 4 * 2**20  # what may have to be sent again after a fault, a stream
-STREAMS = 4
+STREAMS = 2
 PORT = 18515
 
 

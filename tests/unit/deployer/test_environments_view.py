@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ansible_collections.deployer.sglang.plugins.module_utils.service_description import NAME
+from ansible_collections.deployer.sglang.plugins.module_utils.description_problems import NAME
 from deployer.environments_view import entry_name, fold, print_environments, short, size_text
 
 SGLANG = {"sglang": "0.4.9.post2", "torch": "2.7.1+cu126", "transformers": "4.53.0"}

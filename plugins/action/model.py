@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import EVERY_HOST, parse_source
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import EVERY_HOST, HOST, parse_source
 from ansible_collections.deployer.sglang.plugins.plugin_utils.addresses import connected_addresses
+from ansible_collections.deployer.sglang.plugins.plugin_utils.fetching import is_fetched
 from ansible_collections.deployer.sglang.plugins.plugin_utils.manifests import recall_manifest, remember_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.push import PushAction
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rsync import rsync
-from ansible_collections.deployer.sglang.plugins.plugin_utils.weights_here import WeightsHere, weights_here
+from ansible_collections.deployer.sglang.plugins.plugin_utils.weights_here import WeightsHere, rules_of, weights_here
 
 MODULE = "deployer.sglang.model"
+UNKNOWN_DIGEST = "…"  # stands in a path for the digest of weights that nobody has hashed yet
 
 
 class ActionModule(PushAction):
@@ -32,8 +35,11 @@ class ActionModule(PushAction):
         elsewhere = {one["source"]: one for one in arguments.pop("sources", None) or [] if one.get("digest")}
         here: dict[str, WeightsHere] = {}
         try:
-            models = []
+            models, unfetched = [], []
             for model in arguments.get("models") or []:
+                if self._task.check_mode and model["source"] not in elsewhere and self._is_to_fetch(model):
+                    unfetched.append(not_fetched(model, str(arguments.get("root"))))
+                    continue
                 found = None if model["source"] in elsewhere else self._found_here(model, variables)
                 if found is not None:
                     here[model["source"]] = found
@@ -41,9 +47,10 @@ class ActionModule(PushAction):
             answer = self._phase(MODULE, {**arguments, "models": models, "phase": "query"}, variables)
             if answer.get("failed") or "models" not in answer:
                 return answer
+            answer["models"] += unfetched
             if transport == "relay":
                 return self._shown(self._for_relay(answer, here, elsewhere, models, variables))
-            brought = []
+            brought = [one for one in answer["models"] if not one["digest"]]
             for model, there in zip(models, answer["models"]):
                 if there["missing"]:
                     self._source, self._rate = here[model["source"]], int(arguments.get("rate") or 0)
@@ -57,11 +64,19 @@ class ActionModule(PushAction):
         except OSError as error:
             message = f"{error}. Fix: make it readable for the user who runs Ansible"
             return {"failed": True, "changed": False, "msg": message}
-        return self._shown({"changed": any(one.get("changed") for one in brought), "models": brought})
+        changed = any(one.get("changed") or not one["digest"] for one in brought)
+        return self._shown({"changed": changed, "models": brought})
+
+    def _is_to_fetch(self, model: Mapping[str, Any]) -> bool:
+        """Whether the model comes from a hub or a web server, and is not here yet."""
+        source = parse_source(model["source"])
+        if not source.is_fetched:
+            return False
+        return bool(model.get("fetch_on")) or not is_fetched(source, rules_of(model), self._secrets)
 
     def _found_here(self, model: Mapping[str, Any], variables: Mapping[str, Any]) -> WeightsHere | None:
-        """The model's files on the controller; None where every host has it already."""
-        if parse_source(model["source"]).kind == EVERY_HOST:
+        """The model's files on the controller; None where hosts have it, or one is to fetch it."""
+        if parse_source(model["source"]).kind in (EVERY_HOST, HOST) or model.get("fetch_on"):
             return None
         try:
             return weights_here(model, variables.get("inventory_dir"), self._secrets)
@@ -89,7 +104,7 @@ class ActionModule(PushAction):
                 one["origin"] = {"host": "", "folder": found.folder, **rules}
             elif there is not None:
                 one["origin"] = {**{key: there[key] for key in ("host", "folder", "address")}, **rules}
-        if missing:
+        if missing and not self._task.check_mode:
             relay = dict(answer.get("relay") or {})
             client, address = connected_addresses(self, variables)
             answer["relay"] = {**relay, "address": relay.get("address") or address, "controller": client}
@@ -116,6 +131,21 @@ class ActionModule(PushAction):
         if self._task.diff and after:
             result["diff"] = {"before": "", "after": after, "after_header": "weights"}
         return result
+
+
+def not_fetched(model: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """What check mode says of a model that has still to be fetched: nothing of it is known on hosts."""
+    return {
+        "name": model["name"],
+        "source": model["source"],
+        "digest": "",
+        "path": Store(root).model(str(model["name"]), UNKNOWN_DIGEST),
+        "bytes": 0,
+        "missing": [f"all of {model['source']}, which has still to be fetched"],
+        "linked": [],
+        "to_send": 0,
+        "in_place": False,
+    }
 
 
 def described(

@@ -8,7 +8,12 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.opening import close_run, open_run, order_for
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.opening import (
+    close_run,
+    open_run,
+    order_for,
+    remember_port,
+)
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.waiting import wait_for_host
 
 MODULE = "deployer.sglang.model_relay"
@@ -31,11 +36,16 @@ class ActionModule(ActionBase):
             if state in ("seeding", "started"):
                 host = str(given.get("host") or variables["inventory_hostname"])
                 told = order_for(given["run"], host, seed=state == "seeding")
-                return self._module({"state": state, "root": given["root"], **told}, variables)
+                answer = self._module({"state": state, "root": given["root"], **secrets_apart(told)}, variables)
+                if state == "seeding" and "port" in answer:
+                    remember_port(given["run"], host, int(answer["port"]))
+                return answer
             if state == "finished":
-                return wait_for_host(self, given["run"], str(variables["inventory_hostname"]), given["root"])
+                host = str(variables["inventory_hostname"])
+                return wait_for_host(self, given["run"], given["run_id"], host, given["root"])
             if state == "closed":
-                answer = self._module({"state": state, "root": given["root"]}, variables)
+                told = {"state": state, "root": given["root"], "run_id": given["run_id"]}
+                answer = self._module(told, variables)
                 close_run(str(given["run"]))
                 return answer
         except DeployError as error:
@@ -44,6 +54,12 @@ class ActionModule(ActionBase):
 
     def _module(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         return self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+
+
+def secrets_apart(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An order as the module takes it: Ansible hides every value of a secret option wherever it stands in a result."""
+    order = dict(told["order"])
+    return {**told, "token": order.pop("token"), "key": order.pop("key"), "order": order}
 
 
 def _opened(given: Mapping[str, Any]) -> dict[str, Any]:

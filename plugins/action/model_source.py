@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
+    CREDENTIALS,
+    SECRET_VARIABLE,
+)
 from ansible_collections.deployer.sglang.plugins.plugin_utils.addresses import connected_addresses
 from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import once_a_run
 from ansible_collections.deployer.sglang.plugins.plugin_utils.manifests import remember_manifest
@@ -42,10 +47,27 @@ class ActionModule(ActionBase):
         return answer
 
     def _ask(self, host: str, variables: dict[str, Any]) -> dict[str, Any]:
-        answer = self._execute_module(module_name=MODULE, module_args=dict(self._task.args), task_vars=variables)
+        told = secrets_apart(self._task.args)
+        answer = self._execute_module(module_name=MODULE, module_args=told, task_vars=variables)
+        if answer.get("failed") and answer.get("msg"):
+            return {**answer, "msg": f"on {host}: {answer['msg']}"}
         manifest = answer.pop("manifest", None)
         if answer.get("failed") or manifest is None:
             return answer
         remember_manifest(Manifest.from_dict(manifest))
         address = answer.get("address") or connected_addresses(self, variables)[1]
         return {**answer, "host": host, "address": address}
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether an environment variable holds what nobody else is to see."""
+    named = SECRET_VARIABLE.search(name) or name.upper().endswith("AUTHORIZATION")
+    return bool(named or CREDENTIALS.search(value))
+
+
+def secrets_apart(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the module takes them: Ansible hides every value of a secret option, a plain 1 among them."""
+    variables = {str(key): str(value) for key, value in (arguments.get("variables") or {}).items()}
+    secret = {key: value for key, value in variables.items() if is_secret(key, value)}
+    plain = {key: value for key, value in variables.items() if key not in secret}
+    return {**arguments, "variables": plain, "secrets": secret}

@@ -85,9 +85,15 @@ def models_elsewhere(services: Any, environments: Any) -> list[dict[str, Any]]:
     return found
 
 
+def results_by_host(hosts: list[str], variables: Any, name: str) -> dict[str, Any]:
+    """What hosts have registered under a name; those that have nothing are left out."""
+    return {host: variables[host][name] for host in hosts if name in variables[host]}
+
+
 def weights_missing(results: Mapping[str, Any]) -> bool:
     """Whether any host misses a file of a model; results of M(deployer.sglang.model) by host."""
-    return any(one.get("missing") for result in results.values() for one in (result or {}).get("models", ()))
+    found = [result for result in results.values() if result and result.get("relay")]
+    return any(one.get("missing") for result in found for one in result.get("models", ()))
 
 
 def differing_models(results: Mapping[str, Any]) -> list[str]:
@@ -126,6 +132,7 @@ class FilterModule:
             "models_on_hosts": models_on_hosts,
             "models_used": models_used,
             "weights_missing": weights_missing,
+            "results_by_host": results_by_host,
             "service_ports": service_ports,
             "unknown_settings": lambda names: unknown_settings(list(names)),
         }

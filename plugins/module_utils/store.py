@@ -33,9 +33,13 @@ class Store:
         return os.path.join(self.root, "incoming", "relay.json")
 
     @property
-    def seed(self) -> str:
-        """Which process serves a folder of this host as a seed."""
-        return os.path.join(self.root, "incoming", "seed.json")
+    def relay_asked(self) -> str:
+        """Written to whenever somebody asks how far the relay is."""
+        return f"{self.relay}.asked"
+
+    def seed(self, run: str) -> str:
+        """Which process serves folders of this host as a seed for a run."""
+        return os.path.join(self.root, "incoming", f"seed-{run}.json")
 
     @property
     def relay_lock(self) -> str:

@@ -156,6 +156,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.arguments import P
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.interfaces import address_of
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.records import make_way
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.hash_cache import HashCache
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.models import check_source, manifest_record
@@ -224,6 +225,7 @@ def bring(store: Store, model: dict[str, Any], phase: str, uploader: int) -> dic
     answer = wanted(store, model)
     arriving = answer["incoming"]
     if phase == "prepare":
+        make_way(store)
         return {**answer, "missing": incoming.prepare(arriving, found.to_send, uploader)}
     incoming.verify(arriving, found.to_send)
     give_links(store, model["name"], manifest, found.links, found.states)

@@ -29,6 +29,9 @@ options:
   run:
     description: Folder of the run on the controller, as V(opened) returned it.
     type: path
+  run_id:
+    description: The run's name, as V(opened) returned it in C(id). For V(finished) and V(closed).
+    type: str
   host:
     description: Name of the host that V(seeding) is for; without it, the host of the task.
     type: str
@@ -93,6 +96,10 @@ folder:
   description: Folder of the run, which holds its secrets.
   type: str
   returned: for V(opened)
+id:
+  description: The run's name.
+  type: str
+  returned: for V(opened)
 hosts:
   description: Hosts that receive, in the order of the chain.
   type: list
@@ -133,54 +140,39 @@ peak_memory:
   returned: for V(finished)
 """
 
-import contextlib
 import os
 from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
-from ansible_collections.deployer.sglang.plugins.module_utils.relay.background import detached, end
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.background import detached
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.job import run_relay
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.offers import offer_of
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import RelayOrder
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.records import close, make_way
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import model_rules
 
 
-def end_recorded(path: str) -> bool:
-    """End the relay that a file tells of; what it received stays. True when there was one."""
-    record = read_json(path) or {}
-    return end(int(record.get("pid", 0)), int(record.get("start_time", 0)))
-
-
-def close(store: Store) -> bool:
-    """End what serves on this host, and forget it; True when something did."""
-    ended = [end_recorded(path) for path in (store.relay, store.seed)]
-    for path in (store.relay, store.seed):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    return any(ended)
-
-
 def start_receiving(store: Store, order: RelayOrder) -> dict:
     """Start the relay of this host; one that an earlier run left gives way."""
-    end_recorded(store.relay)
+    make_way(store, order.run)
     return detached(lambda say: run_relay(order, say))
 
 
 def start_seeding(store: Store, order: RelayOrder, folders: list) -> dict:
     """Start to serve folders of this host."""
-    end_recorded(store.seed)
     offers = tuple(
         offer_of(str(one["folder"]), Manifest.from_dict(one["manifest"]), model_rules(one["exclude"], one["include"]))
         for one in folders
     )
     started = detached(lambda say: run_relay(replace(order, root="", offers=offers), say))
-    os.makedirs(os.path.dirname(store.seed), mode=0o755, exist_ok=True)
-    write_file(store.seed, pretty_json(started), 0o600)
+    path = store.seed(order.run)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    write_file(path, pretty_json(started), 0o600)
     return started
 
 
@@ -189,17 +181,20 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["seeding", "started", "closed"], "required": True},
             "root": {"type": "path", "required": True},
-            "order": {"type": "dict", "no_log": True},
+            "order": {"type": "dict"},
+            "token": {"type": "str", "no_log": True},
+            "key": {"type": "str", "no_log": True},
+            "run_id": {"type": "str"},
             "folders": {"type": "list", "elements": "dict", "default": []},
         },
-        required_if=[("state", "seeding", ["order"]), ("state", "started", ["order"])],
+        required_if=[("state", state, ["order", "token", "key"]) for state in ("seeding", "started")],
     )
     given = module.params
     store = Store(given["root"])
     try:
         if given["state"] == "closed":
-            module.exit_json(changed=close(store))
-        order = RelayOrder.from_dict(given["order"])
+            module.exit_json(changed=close(store, given["run_id"]))
+        order = RelayOrder.from_dict({**given["order"], "token": given["token"], "key": given["key"]})
         if given["state"] == "started":
             started = start_receiving(store, order)
         else:

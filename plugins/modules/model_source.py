@@ -52,6 +52,10 @@ options:
     description: Environment variables for fetching, such as C(HF_TOKEN) and C(HF_ENDPOINT).
     type: dict
     default: {}
+  secrets:
+    description: Set by the action plugin, those of O(variables) that are secrets.
+    type: dict
+    default: {}
   relay_address:
     description: Address that the host serves on in a transfer, or the name of the interface that has it.
     type: str
@@ -142,7 +146,8 @@ def look(store: Store, given: dict[str, Any], check_mode: bool) -> dict[str, Any
     if source.is_fetched:
         if check_mode:
             return {**result, "digest": ""}
-        model = fetched_model(store, given["name"], source, rules, given["prefixes"], given["variables"])
+        variables = {**given["variables"], **given["secrets"]}
+        model = fetched_model(store, given["name"], source, rules, given["prefixes"], variables)
         found = {"changed": model.changed, "folder": model.folder}
         manifest = model.manifest
     else:
@@ -162,7 +167,8 @@ def main() -> None:
             "include": {"type": "list", "elements": "str", "default": []},
             "fetch_on": {"type": "str", "default": ""},
             "prefixes": {"type": "list", "elements": "path", "default": []},
-            "variables": {"type": "dict", "default": {}, "no_log": True},
+            "variables": {"type": "dict", "default": {}},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
             "relay_address": {"type": "str", "default": ""},
             "root": {"type": "path", "required": True},
         },

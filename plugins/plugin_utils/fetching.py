@@ -21,7 +21,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.weights.fetching i
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import Rules
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import HTTP, HUGGINGFACE, Source
 from ansible_collections.deployer.sglang.plugins.plugin_utils import hashes
-from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file, cache_folder, read_cache
+from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import (
+    cache_file,
+    cache_folder,
+    cache_path,
+    read_cache,
+)
 
 FOLDER_VARIABLE = "SGLANG_DEPLOYER_WEIGHTS"
 KIND = "fetched"  # of the cache: what is complete
@@ -87,6 +92,18 @@ def fetched_folder(source: Source, rules: Rules, on_progress: OnProgress, variab
             sizes = {file.path: file.size for file in fetched.files}
             write_file(path, pretty_json({**state, "source": source.text, "files": sizes}), 0o600)
     return folder
+
+
+def is_fetched(source: Source, rules: Rules, variables: Mapping[str, str]) -> bool:
+    """Whether the files of the source are on this controller, in the state that they have now; arguments as above.
+
+    Raises:
+        DeployError: as `resolve_source`.
+    """
+    state = {"exclude": sorted(rules.exclude), "include": sorted(rules.include)}
+    pinned = source.kind == HUGGINGFACE and source.pinned
+    folder = weights_folder(source, source.revision if pinned else resolve_source(source, variables).commit)
+    return _is_complete(folder, state, read_cache(cache_path(KIND, folder)))
 
 
 def weights_folder(source: Source, commit: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +25,7 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache
 from ansible_collections.deployer.sglang.plugins.plugin_utils.fetching import resolve_source, source_facts_folder
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import known_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.model_folders import CODE, model_folder
-from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
-
-HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import model_path
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def _planned(
     in_place = source.path if source.kind == EVERY_HOST else ""
     try:
         if source.kind == CONTROLLER:
-            return _here(_folder(source.path, inventory), model.rules)
+            return _here(model_path(source.path, inventory), model.rules)
         if source.is_fetched:
             return _told(_asked(source, model.rules, variables), "")
         if described is None:
@@ -84,18 +81,6 @@ def _planned(
         if model.fetch_on:  # it may well have a way out that this controller has not
             return PlannedModel(ModelUnseen(f"{source.text} cannot be asked from here ({error.problem})", error.fix))
         return PlannedModel(error, in_place=in_place)
-
-
-def _folder(path: str, inventory: str | None) -> str:
-    """A folder on the controller; a hub's name that was written like one is told from it.
-
-    Raises:
-        DeployError: it is such a name.
-    """
-    folder = controller_path(path, inventory)
-    if not os.path.exists(folder) and HUB_NAME.fullmatch(path):
-        raise DeployError(f"{folder} is no folder", f"correct the path; of a model on a hub, write hf://{path}")
-    return folder
 
 
 def _here(folder: str, rules: Rules) -> PlannedModel:

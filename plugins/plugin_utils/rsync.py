@@ -27,7 +27,7 @@ def rsync(connection: Any, paths: Sequence[str], source: str, folder: str, rate:
         raise DeployError("rsync is not installed on the controller", "install it, or set model_transport: relay")
     done = subprocess.run(
         rsync_command(connection, source, folder, rate),
-        input="\0".join(paths),
+        input="\0".join(f"./{path}" for path in paths),  # a name may begin with what rsync takes for a comment
         capture_output=True,
         text=True,
         check=False,
@@ -54,6 +54,7 @@ def rsync_command(connection: Any, source: str, folder: str, rate: int) -> list[
         "--copy-links",
         "--from0",
         "--files-from=-",
+        "--timeout=120",
         *limit,
         f"--rsh={shlex.join(ssh_words(connection))}",
         f"{source}/",

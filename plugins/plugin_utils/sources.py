@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import bundle_problems, lock_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
 
 def controller_path(path: str, inventory_folder: str | None) -> str:
     """A path on the controller: `~` is the user's home, and a relative path is one beside the inventory."""
     return os.path.normpath(os.path.join(inventory_folder or os.getcwd(), os.path.expanduser(path)))
+
+
+def model_path(path: str, inventory_folder: str | None) -> str:
+    """The folder of a model on the controller; a hub's name that was written like a path is told from one.
+
+    Raises:
+        DeployError: it is such a name.
+    """
+    folder = controller_path(path, inventory_folder)
+    if not os.path.exists(folder) and HUB_NAME.fullmatch(path):
+        raise DeployError(f"{folder} is no folder", f"correct the path; of a model on a hub, write hf://{path}")
+    return folder
 
 
 def check_bundle(lock: str) -> None:

@@ -10,11 +10,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.models import check_source
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import Rules, model_rules
-from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import parse_source
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import Source, parse_source
+from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import once_a_run
 from ansible_collections.deployer.sglang.plugins.plugin_utils.fetching import fetched_folder
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.progress_lines import ProgressLines
-from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import model_path
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ def rules_of(model: Mapping[str, Any]) -> Rules:
     return model_rules(model.get("exclude") or (), model.get("include") or ())
 
 
+def _fetched_once(source: Source, rules: Rules, variables: Mapping[str, str]) -> str:
+    """The fetched folder, the same for all hosts of a run: what a branch names may change meanwhile."""
+    lines = ProgressLines(f"fetching {source.text}")
+
+    def fetch() -> dict[str, Any]:
+        return {
+            "folder": fetched_folder(source, rules, lambda progress: lines(progress.bytes, progress.total), variables)
+        }
+
+    return str(once_a_run(f"fetched {source.text} {rules}", fetch)["folder"])
+
+
 def weights_here(model: Mapping[str, Any], inventory: str | None, variables: Mapping[str, str]) -> WeightsHere:
     """Fetch a model where it has to be fetched, and hash it.
 
@@ -42,11 +55,7 @@ def weights_here(model: Mapping[str, Any], inventory: str | None, variables: Map
         DeployError: it cannot be fetched, is incomplete, or is changing.
     """
     source, rules = parse_source(model["source"]), rules_of(model)
-    if source.is_fetched:
-        lines = ProgressLines(f"fetching {source.text}")
-        folder = fetched_folder(source, rules, lambda progress: lines(progress.bytes, progress.total), variables)
-    else:
-        folder = controller_path(source.path, inventory)
+    folder = _fetched_once(source, rules, variables) if source.is_fetched else model_path(source.path, inventory)
     try:
         files = list_files(folder, rules)
         check_source(files, folder)

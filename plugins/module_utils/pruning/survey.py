@@ -33,7 +33,9 @@ SHORT_DIGEST = re.compile(r"[0-9a-f]{12}")
 HIDDEN = re.compile(r"\..+\.removing(\.\d+)?")  # see disk.hide
 LOCK = re.compile(r"\..+\.lock")
 SHARED_CACHES = ("wheels", "conda", "sources")
-NOTES = ("hashes.json", "relay.json", "seed.json")  # what the deployment knows of weights and transfers: small
+NOTES = re.compile(
+    r"hashes\.json|relay\.json(\.asked)?|\.relay\.json\.part|seed-[0-9a-f]+\.json"
+)  # what the deployment knows of weights and transfers: small
 OF_TRANSFERS = (rules.INCOMING, rules.MODEL)  # what a relay that runs writes to, and links from
 NO_NAME_OF_OURS = "it is not named as an artifact of the deployment is"
 LINKED = "it is a symbolic link, and none is followed"
@@ -118,7 +120,7 @@ def _children(folder: str, found: Inventory) -> Iterator[os.DirEntry[str]]:
             found.left_alone[entry.path] = LINKED
         elif entry.is_dir(follow_symlinks=False):
             yield entry
-        elif not LOCK.fullmatch(entry.name) and entry.name not in NOTES:
+        elif not LOCK.fullmatch(entry.name) and not NOTES.fullmatch(entry.name):
             found.left_alone[entry.path] = "it is no folder"
 
 

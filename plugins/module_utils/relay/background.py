@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, lives, read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, boot_id, lives, read_process
 
 Say = Callable[[dict[str, Any]], None]
 STOP_TIME = 10.0  # seconds from SIGTERM to SIGKILL
@@ -98,7 +98,7 @@ def _work(work: Callable[[Say], None], writer: int) -> None:
         if not heard:
             heard = True
             itself = read_process(os.getpid())
-            started = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0}
+            started = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0, "boot": boot_id()}
             os.write(writer, json.dumps({**started, **value}).encode())
             os.close(writer)
 

@@ -19,9 +19,11 @@ def address_of(given: str) -> str:
     Args:
         given: address, host name or interface name; '' stays.
     Raises:
-        DeployError: the interface has no IPv4 address.
+        DeployError: the interface has no IPv4 address, or it is neither interface nor address.
     """
     if not given or "/" in given or not os.path.isdir(f"/sys/class/net/{given}"):
+        if given:
+            _refuse_unknown(given)
         return given
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -33,3 +35,19 @@ def address_of(given: str) -> str:
                 "set model_relay_address to an interface that has one, or to an address",
             ) from None
     return socket.inet_ntoa(answer[20:24])
+
+
+def _refuse_unknown(given: str) -> None:
+    try:
+        socket.getaddrinfo(given, None, flags=socket.AI_NUMERICHOST)
+        return
+    except (OSError, UnicodeError):
+        pass
+    try:
+        socket.getaddrinfo(given, None)
+    except (OSError, UnicodeError):
+        there = ", ".join(sorted(os.listdir("/sys/class/net")))
+        raise DeployError(
+            f"model_relay_address {given!r} is no address, and no interface of this host, which has {there}",
+            "name one of them, or an address of this host",
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import signal
 import threading
 
@@ -51,6 +52,8 @@ def run_relay(order: RelayOrder, say: Say) -> None:
     if receiver is None or receiver.receive():
         _linger(order, server, receiver, told)
     server.stop()
+    if order.folder:
+        shutil.rmtree(order.folder, ignore_errors=True)
 
 
 def _heed_signals(told: threading.Event, receiver: Receiver | None) -> None:

@@ -76,9 +76,10 @@ class RelayOrder:
         ports: the first free one of these is bound.
         token, certificate, key: of this run (`credentials`).
         root: the deployment's root folder on a host that receives; '' for a seed, which has nothing but offers.
-        uploads: models to receive.
+        wanted: models to receive.
         offers: models to serve from elsewhere.
         watch: process id and start time of the process with which a seed on the controller ends; none for a host.
+        folder: of the run on the controller, with its secrets; removed when that seed ends.
     """
 
     run: str
@@ -92,6 +93,7 @@ class RelayOrder:
     offers: tuple[Offer, ...] = ()
     limits: Limits = field(default_factory=Limits)
     watch: tuple[int, int] = (0, 0)
+    folder: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The order as JSON holds it."""
@@ -132,6 +134,7 @@ class RelayOrder:
                 offers=offers,
                 limits=Limits(**value.get("limits", {})),
                 watch=(int(watch[0]), int(watch[1])),
+                folder=str(value.get("folder") or ""),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DeployError(f"not a relay's order: {error!r}", "run the deployment again") from None

@@ -15,12 +15,13 @@ from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, pretty_json
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, identity
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import boot_id, read_process
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.credentials import client_context
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.files import GrowingFile, Served, WholeFile
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import Peer, RelayOrder, Wanted
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.puller import Pull, Puller, Sources
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.rate import Meter, Throttle
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.records import asked_at
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.server import RelayServer
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.upstream import SourceLost, Upstream
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
@@ -29,6 +30,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.weights.on_host im
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
 REPORT_EVERY = 1.0  # seconds
+FORSAKEN = 30.0  # seconds without a byte, and without anybody who asks, after which a relay gives up
 LOCK_PATIENCE = 15.0  # seconds; an earlier run's relay was told to end
 LAST_WORDS = 1024 * 1024  # bytes kept free on a disk that may fill up, to say that it did
 
@@ -74,7 +76,8 @@ class Receiver:
         self._landed: float | None = None
         self._last_words = -1
         itself = read_process(os.getpid())
-        self._process = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0}
+        self._process = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0, "boot": boot_id()}
+        self._reports = 0
 
     def prepare(self) -> None:
         """Take the host's lock, and look at what is there and what is to be pulled.
@@ -273,16 +276,24 @@ class Receiver:
             os.posix_fallocate(self._last_words, 0, LAST_WORDS)
 
     def _report_on(self) -> None:
+        came, before = time.monotonic(), -1
         while not self._ended.wait(REPORT_EVERY):
             self.report()
+            if self._received != before:
+                came, before = time.monotonic(), self._received
+            # The controller has gone, and its seed with it.
+            if time.monotonic() - came > FORSAKEN and time.time() - asked_at(self.store) > FORSAKEN:
+                self._failed(DeployError("nothing comes any more, and nobody waits for it", "run again: it resumes"))
 
     def report(self) -> None:
         """Write how far it is; who deployed reads it."""
         with self._lock:
             rate = self._meter.rate
+        self._reports += 1
         value: dict[str, Any] = {
             "run": self.order.run,
             **self._process,
+            "reports": self._reports,
             "state": self._state,
             "total": self._total,
             "resumed": self._resumed,

@@ -95,6 +95,7 @@ class Upstream:
         """
         meter = Meter(self._limits.window)
         blamed_since = heard = 0.0
+        given = time.monotonic()
         buffer = memoryview(bytearray(min(wire.FRAME, length)))
         self._ask(wire.CONTENT, artifact, path, offset, length)
         while not self._stopped():
@@ -107,6 +108,7 @@ class Upstream:
                 self._fill(buffer[:size], meter, patient)
                 length -= size
                 take(buffer[:size])
+                given = time.monotonic()
                 if meter.full:
                     on_state(wire.STARVED if meter.rate >= self._floor else wire.BOTTLENECK)
                 if now - heard > 2 * wire.HEARTBEAT:
@@ -114,6 +116,8 @@ class Upstream:
                 continue
             if kind in (wire.DATA, wire.END):
                 raise SourceLost(f"{self.peer.name} gives another number of bytes than it was asked for")
+            if now - given > self._limits.patience:  # it lives, and that is all: its disk may hang
+                raise SourceLost(f"{self.peer.name} has given nothing for {self._limits.patience:.0f} s", slow=True)
             heard = now
             meter.restart()  # this host has all there is: nothing can be said of the link
             on_state(wire.STARVED)

@@ -61,8 +61,8 @@ def fetched_model(
     Raises:
         DeployError: it cannot be fetched, does not fit on the disk, or is not a whole model.
     """
-    runner = _runner(source, prefixes, {key: str(value) for key, value in variables.items()})
-    resolved = None if source.pinned else resolve(runner, source)
+    words = {key: str(value) for key, value in variables.items()}
+    resolved = None if source.pinned else resolve(_runner(source, prefixes, words), source)
     state = f"{source.text} {resolved.commit if resolved else source.revision} {rules} {name}"
     key = hashlib.sha256(state.encode()).hexdigest()
     record = os.path.join(store.shared_caches, "sources", f"{key}.json")
@@ -74,6 +74,7 @@ def fetched_model(
             target = store.model(name, manifest.digest)
             if os.path.isdir(target) and not missing_from_model(target, manifest).files:
                 return FetchedModel(target, manifest, changed=False)
+        runner = _runner(source, prefixes, words)
         manifest = _fetch(store, name, source, rules, runner, resolved or resolve(runner, source), key)
         write_file(record, pretty_json(manifest.as_dict()), 0o600)
     return FetchedModel(store.model(name, manifest.digest), manifest, changed=True)

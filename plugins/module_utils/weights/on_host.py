@@ -45,7 +45,9 @@ class Bringing:
     @property
     def bytes_to_send(self) -> int:
         """Bytes that will travel, and take room on the disk."""
-        return self.to_send.size - sum(self.arrived.values())
+        # Of files that are equal, one travels.
+        sizes = {one.sha256: one.size for one in self.to_send.files}
+        return max(0, sum(sizes.values()) - sum(self.arrived.values()))
 
 
 def bringing(store: Store, name: str, manifest: Manifest) -> Bringing:

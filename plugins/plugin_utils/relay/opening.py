@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -15,7 +17,7 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import read_json
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, lives, read_process
 from ansible_collections.deployer.sglang.plugins.module_utils.relay import background
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.offers import offer_of
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import (
@@ -35,6 +37,8 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.seed import 
 
 CONTROLLER = "the controller"
 PREFIX = "sglang-deployer-relay-"
+OWNER = "owner.json"  # the process that a run ends with
+SEED = "the seed on "  # before the name of a host
 MEMORY = "/dev/shm"
 
 
@@ -55,6 +59,8 @@ def open_run(
         DeployError: a setting is wrong, or the seed cannot listen.
     """
     receiving = {host: result for host, result in results.items() if _missing(result)}
+    members = [member(host, result, port) for host, result in receiving.items()]
+    refuse_ambiguous(members)
     run = _Run(checked_limits(limits), port)
     try:
         missing = {one["digest"]: one for result in receiving.values() for one in _missing(result)}
@@ -62,13 +68,18 @@ def open_run(
         if here:
             run.seed_here(here, controller or controller_address(receiving))
         run.seed_on_hosts({digest: one for digest, one in missing.items() if digest not in here})
-        chain = chained([member(host, result, port) for host, result in receiving.items()])
+        chain = chained(members)
         for one in chain:
             run.tell(one, chain, str(receiving[one.peer.name]["root"]))
     except BaseException:
         close_run(str(run.folder))
         raise
-    return {"folder": str(run.folder), "hosts": [one.peer.name for one in chain], "seeds": run.seeding_hosts}
+    return {
+        "folder": str(run.folder),
+        "id": run.id,
+        "hosts": [one.peer.name for one in chain],
+        "seeds": run.seeding_hosts,
+    }
 
 
 class _Run:
@@ -80,31 +91,37 @@ class _Run:
     """
 
     def __init__(self, limits: Limits, port: int) -> None:
+        sweep()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_memory()))
         (self.folder / "orders").mkdir()
+        self._watch = _ansible()
+        _write(self.folder / OWNER, list(self._watch))
         self.seeding_hosts: list[str] = []
         self._limits = limits
         self._port = port
         self._seeds: dict[str, Peer] = {}
         certificate, key = new_certificate()
-        self._secret = {"run": secrets.token_hex(6), "token": new_token(), "certificate": certificate, "key": key}
+        self.id = secrets.token_hex(6)
+        self._secret = {"run": self.id, "token": new_token(), "certificate": certificate, "key": key}
 
     def seed_here(self, models: Mapping[str, Mapping[str, Any]], address: str) -> None:
         """Start to serve the controller's folders, by digest."""
         offers = tuple(_offer(recall_manifest(digest), one) for digest, one in models.items())
-        started = start_seed(self._order(address, tuple(SEED_PORTS), offers=offers, watch=_ansible()))
+        started = start_seed(
+            self._order(address, tuple(SEED_PORTS), offers=offers, watch=self._watch, folder=str(self.folder))
+        )
         _write(self.folder / "seed.json", started)
         self._seeds.update(dict.fromkeys(models, Peer(CONTROLLER, address, int(started["port"]))))
 
     def seed_on_hosts(self, models: Mapping[str, Mapping[str, Any]]) -> None:
         """Write down what hosts are to serve; what is in their folders, they find out by themselves."""
         for digest, one in models.items():
-            self._seeds[digest] = Peer(f"the seed on {one['origin']['host']}", one["origin"]["address"], PORT + 1)
+            self._seeds[digest] = Peer(f"{SEED}{one['origin']['host']}", one["origin"]["address"], PORT + 1)
         self.seeding_hosts = sorted({one["origin"]["host"] for one in models.values()})
         for host in self.seeding_hosts:
             served = {digest: one["origin"] for digest, one in models.items() if one["origin"]["host"] == host}
             folders = [{"manifest": recall_manifest(digest).as_dict(), **origin} for digest, origin in served.items()]
-            order = self._order(self._seeds[next(iter(served))].address, (PORT + 1,))
+            order = self._order(self._seeds[next(iter(served))].address, tuple(SEED_PORTS))
             _write(self.folder / "orders" / f"seed-{_file(host)}", {"order": order.as_dict(), "folders": folders})
 
     def tell(self, one: Member, chain: Sequence[Member], root: str) -> None:
@@ -120,6 +137,17 @@ class _Run:
         return RelayOrder(**self._secret, listen=address, ports=ports, limits=self._limits, **more)
 
 
+def sweep() -> None:
+    """Forget runs whose Ansible has ended without closing them."""
+    for folder in Path(_memory() or tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            pid, start_time = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+            if not lives(Process(int(pid), 0, 0, "", int(start_time))):
+                close_run(str(folder))
+        except (OSError, ValueError, TypeError):  # another user's, or just being made
+            continue
+
+
 def order_for(folder: str, host: str, seed: bool = False) -> dict[str, Any]:
     """What a host is told, as arguments of the module: `order`, and for a seed the `folders` that it offers.
 
@@ -129,7 +157,18 @@ def order_for(folder: str, host: str, seed: bool = False) -> dict[str, Any]:
     value = read_json(str(Path(folder, "orders", ("seed-" if seed else "") + _file(host))))
     if not isinstance(value, dict):
         raise DeployError("the transfer was closed", "run again: it resumes")
+    for wanted in value["order"]["wanted"]:
+        for source in wanted["sources"]:
+            if source["name"].startswith(SEED):
+                port = read_json(str(Path(folder, "ports", _file(source["name"].removeprefix(SEED)))))
+                source["port"] = port or source["port"]
     return value
+
+
+def remember_port(folder: str, host: str, port: int) -> None:
+    """Keep the port that a seed on a host has taken."""
+    Path(folder, "ports").mkdir(exist_ok=True)
+    _write(Path(folder, "ports", _file(host)), port)
 
 
 def close_run(folder: str) -> None:
@@ -169,6 +208,32 @@ def member(host: str, result: Mapping[str, Any], port: int) -> Member:
     return Member(Peer(host, str(relay["address"]), port), missing, str(relay.get("rack") or ""))
 
 
+def refuse_ambiguous(members: Sequence[Member]) -> None:
+    """Refuse addresses at which a host would meet itself, or another than it means.
+
+    Raises:
+        DeployError: naming host and setting.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for one in members:
+        peer = one.peer
+        try:
+            everywhere = ipaddress.ip_address(peer.address).is_unspecified
+        except ValueError:  # a name
+            everywhere = not peer.address
+        if everywhere:
+            raise DeployError(
+                f"{peer.name}: {peer.address or 'no address'} is not one at which other hosts reach it",
+                "set model_relay_address of the host to its address, or to the name of its interface",
+            )
+        other = seen.setdefault((peer.address, peer.port), peer.name)
+        if other != peer.name:
+            raise DeployError(
+                f"{other} and {peer.name} would both serve at {peer.address} port {peer.port}",
+                "set model_relay_address of each host to an address of its own",
+            )
+
+
 def controller_address(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The address that the hosts are reached from, which they can reach in turn where nothing translates addresses.
 
@@ -194,7 +259,7 @@ def controller_address(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _missing(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [one for one in result.get("models", ()) if one.get("missing")]
+    return [one for one in result.get("models", ()) if one.get("missing")] if result.get("relay") else []
 
 
 def _offer(manifest: Manifest, model: Mapping[str, Any]) -> Offer:
@@ -214,7 +279,7 @@ def _ansible() -> tuple[int, int]:
 
 
 def _file(host: str) -> str:
-    return f"{host.encode().hex()}.json"
+    return f"{hashlib.sha256(host.encode()).hexdigest()}.json"
 
 
 def _write(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -37,7 +38,11 @@ class FleetProgress:
             The line to show; '' where one was shown a moment ago, by whomever.
         """
         self._folder.mkdir(exist_ok=True)
-        write_file(str(self._folder / f"{host.encode().hex()}.json"), json.dumps({**report, "host": host}), 0o600)
+        write_file(
+            str(self._folder / f"{hashlib.sha256(host.encode()).hexdigest()}.json"),
+            json.dumps({**report, "host": host}),
+            0o600,
+        )
         try:
             with exclusive_lock(f"{self._said}.lock", 0):
                 # Below zero: the clock was set back.

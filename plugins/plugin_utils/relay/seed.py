@@ -52,7 +52,8 @@ def start_seed(order: RelayOrder) -> dict[str, Any]:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise DeployError(f"the seed on the controller did not start: {last[0]}", "run again") from None
     if "problem" in answer:
-        raise DeployError(f"the controller {answer['problem']}", answer.get("fix", ""))
+        fix = "set model_relay_controller_address to an address of the controller's own, or model_transport: rsync"
+        raise DeployError(f"the controller {answer['problem']}", fix)
     return answer
 
 

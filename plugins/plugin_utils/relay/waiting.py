@@ -18,25 +18,28 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress imp
 ASK_EVERY = 1.0  # seconds at first; longer for a long transfer
 ASK_SELDOM = 5.0
 UNREACHABLE_AFTER = 90.0  # seconds; a network may come back, and the transfer goes on meanwhile
+MUTE_AFTER = 120.0  # seconds in which a relay that lives writes nothing, though it should every second
 REPORTED = ("received", "resumed", "linked", "sent", "lost", "started", "landed", "peak_memory", "files")
 
 
-def wait_for_host(action: ActionBase, run: str, host: str, root: str) -> dict[str, Any]:
+def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: str) -> dict[str, Any]:
     """Ask a host's relay how far it is until it has landed everything.
 
     Args:
         action: whose connection is used.
         run: folder of the run.
+        run_id: its name.
         host: name in the inventory.
         root: the deployment's root folder.
     Returns:
         The task's result.
     Raises:
-        DeployError: the transfer failed there, or its process ended.
+        DeployError: the transfer failed there, its process ended, or another run has taken its place.
         AnsibleConnectionFailure: the host has not been reachable for a while.
     """
     progress = FleetProgress(run)
-    began = heard = time.monotonic()
+    began = heard = spoke = time.monotonic()
+    said: Any = None
     while True:
         try:
             report, alive = _ask(action, Store(root).relay)
@@ -49,6 +52,10 @@ def wait_for_host(action: ActionBase, run: str, host: str, root: str) -> dict[st
             action._connection.reset()
             time.sleep(ASK_EVERY)
             continue
+        if report and report.get("run") != run_id:
+            raise DeployError("another run brings weights to this host", "wait until it has ended, and run again")
+        if report.get("reports") != said:
+            said, spoke = report.get("reports"), time.monotonic()
         if report:
             line = progress.note(host, report)
             if line:
@@ -62,17 +69,23 @@ def wait_for_host(action: ActionBase, run: str, host: str, root: str) -> dict[st
             raise DeployError(str(error.get("problem")), str(error.get("fix")), str(error.get("detail") or ""))
         if not alive:
             raise DeployError("the relay on the host was ended by somebody", "run again: it resumes")
+        if time.monotonic() - spoke > MUTE_AFTER:
+            raise DeployError("the relay on the host says nothing any more", "see the disk of the host; run again")
         time.sleep(ASK_EVERY if time.monotonic() - began < 60 else ASK_SELDOM)
 
 
 def _ask(action: ActionBase, path: str) -> tuple[dict[str, Any], bool]:
-    """What the relay wrote last, and whether its process lives."""
+    """What the relay wrote last, and whether its process lives; it learns thereby that somebody waits for it."""
     quoted = shlex.quote(path)
     # No module: a transfer takes long, and this is asked all the time.
-    command = f"cat {quoted} && kill -0 $(sed -n 's/^ *\"pid\": \\([0-9]*\\).*/\\1/p' {quoted}) && echo alive"
+    command = (
+        f"touch {quoted}.asked; cat {quoted} && cat /proc/$(sed -n 's/^ *\"pid\": \\([0-9]*\\).*/\\1/p' {quoted})/stat"
+    )
     answer = action._low_level_execute_command(command)
     text, _, rest = str(answer.get("stdout") or "").rpartition("}")
     try:
-        return json.loads(text + "}"), "alive" in rest
+        report = json.loads(text + "}")
     except ValueError:
         return {}, False
+    fields = rest.rpartition(")")[2].split()  # proc(5): the start time is field 22
+    return report, len(fields) > 19 and fields[19] == str(report.get("start_time"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.action.model import described
+from ansible_collections.deployer.sglang.plugins.action.model_source import secrets_apart
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.plugin_utils.manifests import recall_manifest, remember_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.weights_here import weights_here
@@ -74,3 +75,20 @@ def test_a_manifest_that_was_not_kept_or_was_damaged_is_no_manifest(folder: Path
     kept.write_text(kept.read_text().replace(manifest.files[0].sha256, "f" * 64))
     with pytest.raises(DeployError, match="is damaged"):
         recall_manifest(manifest.digest)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("HF_TOKEN", "x", True),
+        ("DEPLOYER_HTTP_AUTHORIZATION", "Bearer x", True),
+        ("HTTPS_PROXY", "http://me:secret@proxy:3128", True),
+        ("HTTPS_PROXY", "http://proxy:3128", False),
+        ("HF_HUB_DISABLE_XET", "1", False),
+    ],
+)
+def test_only_secrets_are_hidden_from_results(name: str, value: str, secret: bool) -> None:
+    told = secrets_apart({"variables": {name: value}, "source": "hf://a/b"})
+    assert told["secrets"] == ({name: value} if secret else {})
+    assert told["variables"] == ({} if secret else {name: value})
+    assert told["source"] == "hf://a/b"

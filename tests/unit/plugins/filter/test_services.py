@@ -56,7 +56,14 @@ def test_models_in_place_have_to_be_the_same_everywhere() -> None:
 
 def test_weights_are_missing_where_one_host_misses_a_file() -> None:
     assert not FILTERS["weights_missing"]({"gpu1": {"models": [{"missing": []}]}, "gpu2": None})
-    assert FILTERS["weights_missing"]({"gpu1": {"models": [{"missing": []}, {"missing": ["a"]}]}})
+    missing = {"models": [{"missing": []}, {"missing": ["a"]}]}
+    assert FILTERS["weights_missing"]({"gpu1": {**missing, "relay": {"address": "10.0.0.1"}}})
+    assert not FILTERS["weights_missing"]({"gpu1": missing})  # brought over another way
+
+
+def test_results_are_those_of_hosts_that_have_some() -> None:
+    variables = {"gpu1": {"r": {"models": []}}, "gpu2": {}}
+    assert FILTERS["results_by_host"](["gpu1", "gpu2"], variables, "r") == {"gpu1": {"models": []}}
 
 
 def test_problems_are_lines_and_none_is_an_empty_list() -> None:

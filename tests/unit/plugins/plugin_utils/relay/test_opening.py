@@ -122,6 +122,38 @@ def test_a_controller_that_hosts_cannot_reach_is_named_with_the_setting(seen: li
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("0.0.0.0", "10.0.0.2", "gpu1: 0.0.0.0 is not one at which other hosts reach it"),
+        ("10.0.0.1", "::", "gpu2: :: is not one"),
+        ("", "10.0.0.2", "gpu1: no address"),
+        ("10.0.0.1", "10.0.0.1", "gpu1 and gpu2 would both serve at"),
+    ],
+)
+def test_a_host_does_not_meet_itself(model: dict[str, Any], first: str, second: str, expected: str) -> None:
+    with pytest.raises(DeployError, match=expected) as caught:
+        open_run({"gpu1": result(first, model), "gpu2": result(second, model)}, {}, "", PORT)
+    assert "model_relay_address" in caught.value.fix
+
+
+def test_a_host_that_was_served_another_way_takes_no_part(model: dict[str, Any], opened: list[str]) -> None:
+    pushed = {"root": "/opt/inference", "models": [model]}
+    run = open_run({"gpu1": pushed, "gpu2": result("10.0.0.2", model)}, {}, "", PORT)
+    opened.append(run["folder"])
+    assert run["hosts"] == ["gpu2"]
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(
+    model: dict[str, Any], opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = open_run({"gpu1": result("10.0.0.1", model)}, {}, "", PORT)["folder"]
+    opened.append(left)
+    Path(left, "owner.json").write_text("[999999999, 1]")
+    opened.append(open_run({"gpu1": result("10.0.0.1", model)}, {}, "", PORT)["folder"])
+    assert not os.path.exists(left)
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [("streams", 0), ("rate", "50M"), ("floor", -1), ("patience", None), ("streams", 65)]
 )
 def test_a_wrong_setting_is_named(name: str, value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.store import UNKNOWN_DIGEST, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources import EVERY_HOST, HOST, parse_source
 from ansible_collections.deployer.sglang.plugins.plugin_utils.addresses import connected_addresses
 from ansible_collections.deployer.sglang.plugins.plugin_utils.fetching import is_fetched
@@ -16,7 +16,6 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.rsync import rsync
 from ansible_collections.deployer.sglang.plugins.plugin_utils.weights_here import WeightsHere, rules_of, weights_here
 
 MODULE = "deployer.sglang.model"
-UNKNOWN_DIGEST = "…"  # stands in a path for the digest of weights that nobody has hashed yet
 
 
 class ActionModule(PushAction):

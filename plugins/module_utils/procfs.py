@@ -36,8 +36,19 @@ def read_process(pid: int) -> Process | None:
 
 def lives(process: Process) -> bool:
     """True while it is this very process that has its pid, and it has not ended."""
-    now = read_process(process.pid)
-    return now is not None and now.start_time == process.start_time and now.state not in "ZX"
+    return runs(process.pid, process.start_time)
+
+
+def runs(pid: int, start_time: int) -> bool:
+    """True while the process that had this id since then has not ended; as `lives`, of one that was written down."""
+    now = read_process(pid)
+    return now is not None and now.start_time == start_time and now.state not in "ZX"
+
+
+def start_time_of(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 where there is none."""
+    process = read_process(pid)
+    return process.start_time if process else 0
 
 
 def all_processes() -> list[Process]:

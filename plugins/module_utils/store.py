@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+UNKNOWN_DIGEST = "…"  # stands in paths for the digest of weights that nobody has hashed yet
 SHORT = 12  # hex digits of a digest that stand in a folder's name
 
 

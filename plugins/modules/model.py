@@ -160,7 +160,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.relay.records impo
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.hash_cache import HashCache
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.models import check_source, manifest_record
-from ansible_collections.deployer.sglang.plugins.module_utils.weights.on_host import bringing, give_links
+from ansible_collections.deployer.sglang.plugins.module_utils.weights.on_host import Bringing, bringing, give_links
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE, model_rules
 
 
@@ -174,7 +174,7 @@ def query(store: Store, given: dict[str, Any], keep: bool) -> dict[str, Any]:
     Raises:
         DeployError: what is missing does not fit on the disk, or a model is not what it should be.
     """
-    answers = [in_place(store, one, keep) if one["folder"] else wanted(store, one) for one in given["models"]]
+    answers = [in_place(store, one, keep) if one["folder"] else wanted(store, one)[1] for one in given["models"]]
     needed = sum(answer["to_send"] for answer in answers)
     if needed:
         incoming.check_room(store.root, needed, "the models' transfer")
@@ -184,11 +184,11 @@ def query(store: Store, given: dict[str, Any], keep: bool) -> dict[str, Any]:
     return result
 
 
-def wanted(store: Store, model: dict[str, Any]) -> dict[str, Any]:
-    """A model that has to be in the deployment's own folder."""
+def wanted(store: Store, model: dict[str, Any]) -> tuple[Bringing, dict[str, Any]]:
+    """A model that has to be in the deployment's own folder: what has to be done for that, and what is said of it."""
     manifest = Manifest.from_dict(model["manifest"])
     found = bringing(store, model["name"], manifest)
-    return {
+    return found, {
         **about(model, manifest, store.model(model["name"], manifest.digest)),
         "missing": [entry.path for entry in found.needed.files],
         "linked": sorted(found.links),
@@ -221,8 +221,7 @@ def about(model: dict[str, Any], manifest: Manifest, path: str) -> dict[str, Any
 def bring(store: Store, model: dict[str, Any], phase: str, uploader: int) -> dict[str, Any]:
     """One step of bringing one model over another way than the relay."""
     manifest = Manifest.from_dict(model["manifest"])
-    found = bringing(store, model["name"], manifest)
-    answer = wanted(store, model)
+    found, answer = wanted(store, model)
     arriving = answer["incoming"]
     if phase == "prepare":
         make_way(store)

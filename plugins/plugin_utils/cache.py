@@ -17,7 +17,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import (
     read_json,
     write_file,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import start_time_of
 
 
 def cache_folder() -> Path:
@@ -81,8 +81,7 @@ def once_a_run(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, An
         name: what is computed; any text.
         compute: gives the value, as JSON can hold it. One that has `failed`, and what it raises, is not kept.
     """
-    parent = read_process(os.getppid())
-    state = f"{os.getppid()} {parent.start_time if parent else 0}"
+    state = f"{os.getppid()} {start_time_of(os.getppid())}"
     with cache_file("runs", name) as path:
         known = read_cache(path)
         if known.get("state") == state and isinstance(known.get("value"), dict):

@@ -75,10 +75,8 @@ def fetched_folder(source: Source, rules: Rules, on_progress: OnProgress, variab
     Raises:
         DeployError: as `fetching.fetch`; or this user can write no cache.
     """
-    state = {"exclude": sorted(rules.exclude), "include": sorted(rules.include)}
-    pinned = source.kind == HUGGINGFACE and source.pinned
-    resolved = None if pinned else resolve_source(source, variables)
-    folder = weights_folder(source, resolved.commit if resolved else source.revision)
+    state = _state(rules)
+    folder, resolved = _place(source, variables)
     with cache_file(KIND, folder) as path:
         if _is_complete(folder, state, read_cache(path)):
             return folder
@@ -100,10 +98,8 @@ def is_fetched(source: Source, rules: Rules, variables: Mapping[str, str]) -> bo
     Raises:
         DeployError: as `resolve_source`.
     """
-    state = {"exclude": sorted(rules.exclude), "include": sorted(rules.include)}
-    pinned = source.kind == HUGGINGFACE and source.pinned
-    folder = weights_folder(source, source.revision if pinned else resolve_source(source, variables).commit)
-    return _is_complete(folder, state, read_cache(cache_path(KIND, folder)))
+    folder, _ = _place(source, variables)
+    return _is_complete(folder, _state(rules), read_cache(cache_path(KIND, folder)))
 
 
 def weights_folder(source: Source, commit: str) -> str:
@@ -120,6 +116,19 @@ def readable_name(source: Source) -> str:
     else:
         name = source.repository
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[-80:].lstrip("-.") or "model"
+
+
+def _place(source: Source, variables: Mapping[str, str]) -> tuple[str, Listing | None]:
+    """Where the files of the source as it is now are kept; and what it is, unless its revision says that already."""
+    if source.kind == HUGGINGFACE and source.pinned:
+        return weights_folder(source, source.revision), None
+    resolved = resolve_source(source, variables)
+    return weights_folder(source, resolved.commit), resolved
+
+
+def _state(rules: Rules) -> dict[str, list[str]]:
+    """What was left out, as the record of a fetched folder has it."""
+    return {"exclude": sorted(rules.exclude), "include": sorted(rules.include)}
 
 
 def _runner(variables: Mapping[str, str]) -> Runner:

@@ -19,13 +19,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     folder_name,
     models_used,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.store import UNKNOWN_DIGEST, Store
 from ansible_collections.deployer.sglang.plugins.plugin_utils.bundles import report_bundle
 from ansible_collections.deployer.sglang.plugins.plugin_utils.planned_models import PlannedModel
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import release_templates, rendered
 from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
-
-UNKNOWN_DIGEST = "…"  # stands in paths for the digest of weights that were not hashed yet
 
 
 def environment_reports(

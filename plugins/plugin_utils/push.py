@@ -23,22 +23,6 @@ class PushAction(ActionBase):
     The module answers each phase with `missing`, the paths that it still needs, and `incoming`, where it wants them.
     """
 
-    def push(
-        self, module: str, arguments: dict[str, Any], files: Mapping[str, str], task_vars: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Ask the module what it misses, and bring it; one round trip where nothing is missing.
-
-        Args:
-            module: its full name.
-            arguments: for every phase.
-            files: path in the artifact -> path on the controller.
-            task_vars: as Ansible hands them to the action.
-        Returns:
-            The result of the task.
-        """
-        answer = self._phase(module, {**arguments, "phase": "query"}, task_vars)
-        return self.bring(answer, module, arguments, files, task_vars)
-
     def bring(
         self,
         answer: dict[str, Any],
@@ -47,7 +31,17 @@ class PushAction(ActionBase):
         files: Mapping[str, str],
         task_vars: dict[str, Any],
     ) -> dict[str, Any]:
-        """Bring what an answer to the query misses, in check mode only say so; arguments and result as `push`."""
+        """Bring what an answer to the query misses; in check mode only say so.
+
+        Args:
+            answer: of the module to the query.
+            module: its full name.
+            arguments: for every phase.
+            files: path in the artifact -> path on the controller.
+            task_vars: as Ansible hands them to the action.
+        Returns:
+            The result of the task.
+        """
         missing = answer.get("missing", [])
         if answer.get("failed") or not missing:
             return answer

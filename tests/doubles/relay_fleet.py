@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, build_manifest
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, lives, read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import runs, start_time_of
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.background import Say, detached
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.job import run_relay
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.offers import offer_of
@@ -75,7 +75,7 @@ class Relay:
 
     @property
     def alive(self) -> bool:
-        return lives(Process(self.pid, 0, 0, "", self.start_time))
+        return runs(self.pid, self.start_time)
 
     def report(self) -> dict[str, Any]:
         """What it said of itself last."""
@@ -155,15 +155,13 @@ class Fleet:
 
     def seed(self, *models: Model, limits: dict[str, Any] | None = None, watch: bool = True) -> Relay:
         """Start what serves the models' folders."""
-        itself = read_process(os.getpid())
-        assert itself is not None
         offers = tuple(offer_of(str(one.folder), one.manifest, MODEL) for one in models)
         order = self.order(
             "127.0.0.1",
             free_port("127.0.0.1"),
             offers=offers,
             limits=limits or {},
-            watch=(itself.pid, itself.start_time) if watch else (0, 0),
+            watch=(os.getpid(), start_time_of(os.getpid())) if watch else (0, 0),
         )
         return self._started("seed", order)
 

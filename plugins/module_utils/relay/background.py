@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, boot_id, lives, read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import boot_id, runs, start_time_of
 
 Say = Callable[[dict[str, Any]], None]
 STOP_TIME = 10.0  # seconds from SIGTERM to SIGKILL
@@ -41,6 +41,11 @@ def detached(work: Callable[[Say], None]) -> dict[str, Any]:
     return answer
 
 
+def this_process() -> dict[str, Any]:
+    """What tells this process from every other, for `end` and for who reads it after another boot."""
+    return {"pid": os.getpid(), "start_time": start_time_of(os.getpid()), "boot": boot_id()}
+
+
 def end(pid: int, start_time: int) -> bool:
     """End a process that `detached` started: by SIGTERM, and by SIGKILL where that does not help.
 
@@ -50,18 +55,17 @@ def end(pid: int, start_time: int) -> bool:
     Returns:
         True when there was one to end.
     """
-    process = Process(pid, 0, 0, "", start_time)
-    if pid <= 1 or not lives(process):
+    if pid <= 1 or not runs(pid, start_time):
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not lives(process):  # its id may be another's by now
+        if not runs(pid, start_time):  # its id may be another's by now
             break
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             return True
         deadline = time.monotonic() + STOP_TIME
-        while lives(process) and time.monotonic() < deadline:
+        while runs(pid, start_time) and time.monotonic() < deadline:
             time.sleep(0.05)
     return True
 
@@ -97,9 +101,7 @@ def _work(work: Callable[[Say], None], writer: int) -> None:
         nonlocal heard
         if not heard:
             heard = True
-            itself = read_process(os.getpid())
-            started = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0, "boot": boot_id()}
-            os.write(writer, json.dumps({**started, **value}).encode())
+            os.write(writer, json.dumps({**this_process(), **value}).encode())
             os.close(writer)
 
     try:

@@ -39,11 +39,6 @@ def address_of(given: str) -> str:
 
 def _refuse_unknown(given: str) -> None:
     try:
-        socket.getaddrinfo(given, None, flags=socket.AI_NUMERICHOST)
-        return
-    except (OSError, UnicodeError):
-        pass
-    try:
         socket.getaddrinfo(given, None)
     except (OSError, UnicodeError):
         there = ", ".join(sorted(os.listdir("/sys/class/net")))

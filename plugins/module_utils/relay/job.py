@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, lives
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import runs
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.background import Say
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.credentials import server_context
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.files import WholeFile
@@ -82,13 +82,12 @@ def _offered(order: RelayOrder) -> Files:
 
 def _linger(order: RelayOrder, server: RelayServer, receiver: Receiver | None, told: threading.Event) -> None:
     """Serve until told to end, until the run's controller has gone, or until nobody has asked for a while."""
-    controller = Process(order.watch[0], 0, 0, "", order.watch[1])
     reported = -1
     while not told.wait(LOOK_EVERY):
         if receiver is not None and server.sent != reported:
             reported = server.sent
             receiver.report()
-        if order.watch[0] and not lives(controller):
+        if order.watch[0] and not runs(*order.watch):
             return
         if not order.watch[0] and server.quiet > order.limits.linger:
             return

@@ -15,7 +15,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils import incoming
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, pretty_json
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest, identity
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import boot_id, read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.background import this_process
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.credentials import client_context
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.files import GrowingFile, Served, WholeFile
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import Peer, RelayOrder, Wanted
@@ -75,8 +75,7 @@ class Receiver:
         self._started = time.time()
         self._landed: float | None = None
         self._last_words = -1
-        itself = read_process(os.getpid())
-        self._process = {"pid": os.getpid(), "start_time": itself.start_time if itself else 0, "boot": boot_id()}
+        self._process = this_process()
         self._reports = 0
 
     def prepare(self) -> None:

@@ -42,8 +42,9 @@ def close(store: Store, run: str) -> bool:
         True when something ran.
     """
     ended = False
-    if _recorded(store.relay).get("run") in (run, None):
-        ended = _end(_recorded(store.relay))
+    receiver = _recorded(store.relay)
+    if receiver.get("run") in (run, None):
+        ended = _end(receiver)
         _remove(store.relay)
         _remove(store.relay_asked)
     ended = _end(_recorded(store.seed(run))) or ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import read_json
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
-from ansible_collections.deployer.sglang.plugins.module_utils.procfs import Process, lives, read_process
+from ansible_collections.deployer.sglang.plugins.module_utils.procfs import runs, start_time_of
 from ansible_collections.deployer.sglang.plugins.module_utils.relay import background
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.offers import offer_of
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import (
@@ -33,6 +32,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules impo
 from ansible_collections.deployer.sglang.plugins.plugin_utils.manifests import recall_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.chain import Member, chained, sources_of
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.credentials import new_certificate, new_token
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import host_file
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.seed import start_seed
 
 CONTROLLER = "the controller"
@@ -122,7 +122,7 @@ class _Run:
             served = {digest: one["origin"] for digest, one in models.items() if one["origin"]["host"] == host}
             folders = [{"manifest": recall_manifest(digest).as_dict(), **origin} for digest, origin in served.items()]
             order = self._order(self._seeds[next(iter(served))].address, tuple(SEED_PORTS))
-            _write(self.folder / "orders" / f"seed-{_file(host)}", {"order": order.as_dict(), "folders": folders})
+            _write(self.folder / "orders" / f"seed-{host_file(host)}", {"order": order.as_dict(), "folders": folders})
 
     def tell(self, one: Member, chain: Sequence[Member], root: str) -> None:
         """Write down what a host receives, and from whom."""
@@ -131,7 +131,7 @@ class _Run:
             for digest, name in one.missing.items()
         )
         order = self._order(one.peer.address, (self._port,), root=root, wanted=wanted)
-        _write(self.folder / "orders" / _file(one.peer.name), {"order": order.as_dict()})
+        _write(self.folder / "orders" / host_file(one.peer.name), {"order": order.as_dict()})
 
     def _order(self, address: str, ports: tuple[int, ...], **more: Any) -> RelayOrder:
         return RelayOrder(**self._secret, listen=address, ports=ports, limits=self._limits, **more)
@@ -142,7 +142,7 @@ def sweep() -> None:
     for folder in Path(_memory() or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
             pid, start_time = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-            if not lives(Process(int(pid), 0, 0, "", int(start_time))):
+            if not runs(int(pid), int(start_time)):
                 close_run(str(folder))
         except (OSError, ValueError, TypeError):  # another user's, or just being made
             continue
@@ -154,13 +154,13 @@ def order_for(folder: str, host: str, seed: bool = False) -> dict[str, Any]:
     Raises:
         DeployError: the run is over.
     """
-    value = read_json(str(Path(folder, "orders", ("seed-" if seed else "") + _file(host))))
+    value = read_json(str(Path(folder, "orders", ("seed-" if seed else "") + host_file(host))))
     if not isinstance(value, dict):
         raise DeployError("the transfer was closed", "run again: it resumes")
     for wanted in value["order"]["wanted"]:
         for source in wanted["sources"]:
             if source["name"].startswith(SEED):
-                port = read_json(str(Path(folder, "ports", _file(source["name"].removeprefix(SEED)))))
+                port = read_json(str(Path(folder, "ports", host_file(source["name"].removeprefix(SEED)))))
                 source["port"] = port or source["port"]
     return value
 
@@ -168,7 +168,7 @@ def order_for(folder: str, host: str, seed: bool = False) -> dict[str, Any]:
 def remember_port(folder: str, host: str, port: int) -> None:
     """Keep the port that a seed on a host has taken."""
     Path(folder, "ports").mkdir(exist_ok=True)
-    _write(Path(folder, "ports", _file(host)), port)
+    _write(Path(folder, "ports", host_file(host)), port)
 
 
 def close_run(folder: str) -> None:
@@ -274,12 +274,7 @@ def _memory() -> str | None:
 
 def _ansible() -> tuple[int, int]:
     """The process that Ansible's workers are children of: the seed ends with it, however it ends."""
-    process = read_process(os.getppid())
-    return (process.pid, process.start_time) if process else (0, 0)
-
-
-def _file(host: str) -> str:
-    return f"{hashlib.sha256(host.encode()).hexdigest()}.json"
+    return os.getppid(), start_time_of(os.getppid())
 
 
 def _write(path: Path, value: Any) -> None:

@@ -39,7 +39,7 @@ class FleetProgress:
         """
         self._folder.mkdir(exist_ok=True)
         write_file(
-            str(self._folder / f"{hashlib.sha256(host.encode()).hexdigest()}.json"),
+            str(self._folder / host_file(host)),
             json.dumps({**report, "host": host}),
             0o600,
         )
@@ -62,6 +62,11 @@ class FleetProgress:
             except (OSError, ValueError):  # just being replaced
                 continue
         return sorted(found, key=lambda one: str(one["host"]))
+
+
+def host_file(host: str) -> str:
+    """The name of a file for a host, whatever the host is called."""
+    return f"{hashlib.sha256(host.encode()).hexdigest()}.json"
 
 
 def fleet_line(reports: list[dict[str, Any]]) -> str:

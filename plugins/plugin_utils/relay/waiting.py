@@ -42,9 +42,9 @@ def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: st
     said: Any = None
     while True:
         try:
-            report, alive = _ask(action, Store(root).relay)
+            report, alive = _ask(action, Store(root))
             if not alive:  # it may have written its last word in between
-                report, _ = _ask(action, Store(root).relay)
+                report, _ = _ask(action, Store(root))
             heard = time.monotonic()
         except AnsibleConnectionFailure as error:
             if time.monotonic() - heard > UNREACHABLE_AFTER:
@@ -74,13 +74,12 @@ def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: st
         time.sleep(ASK_EVERY if time.monotonic() - began < 60 else ASK_SELDOM)
 
 
-def _ask(action: ActionBase, path: str) -> tuple[dict[str, Any], bool]:
+def _ask(action: ActionBase, store: Store) -> tuple[dict[str, Any], bool]:
     """What the relay wrote last, and whether its process lives; it learns thereby that somebody waits for it."""
-    quoted = shlex.quote(path)
+    asked, said = shlex.quote(store.relay_asked), shlex.quote(store.relay)
     # No module: a transfer takes long, and this is asked all the time.
-    command = (
-        f"touch {quoted}.asked; cat {quoted} && cat /proc/$(sed -n 's/^ *\"pid\": \\([0-9]*\\).*/\\1/p' {quoted})/stat"
-    )
+    pid = f"$(sed -n 's/^ *\"pid\": \\([0-9]*\\).*/\\1/p' {said})"
+    command = f"touch {asked}; cat {said} && cat /proc/{pid}/stat"
     answer = action._low_level_execute_command(command)
     text, _, rest = str(answer.get("stdout") or "").rpartition("}")
     try:

@@ -15,10 +15,7 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.manifests import r
 from ansible_collections.deployer.sglang.plugins.plugin_utils.weights_here import weights_here
 from demo.make_tiny_model import make_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

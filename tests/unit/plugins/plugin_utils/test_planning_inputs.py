@@ -22,6 +22,8 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import by
 from demo.make_tiny_model import make_tiny_model
 from tests.doubles.hosts import host_facts
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SERVER_ARGS = """
 class ServerArgs:
     @staticmethod
@@ -29,11 +31,6 @@ class ServerArgs:
         parser.add_argument("--port", type=int, help="The port.")
         parser.add_argument("--tensor-parallel-size", "--tp-size", type=int, help="The size.")
 """
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture

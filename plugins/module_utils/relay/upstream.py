@@ -223,5 +223,5 @@ def said(error: Exception) -> str:
     if isinstance(error, socket.timeout):
         return "it did not answer in time"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
+        return f"TLS: {getattr(error, 'reason', None) or error}"  # one made here, not by OpenSSL, has no reason
     return str(getattr(error, "strerror", None) or error)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.relay import server
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.credentials import client_context
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.files import GrowingFile
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import Limits, Peer
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.puller import Sources
-from ansible_collections.deployer.sglang.plugins.module_utils.relay.upstream import least_rate
+from ansible_collections.deployer.sglang.plugins.module_utils.relay.upstream import SourceLost, Upstream, least_rate
 from tests.doubles.relay_fleet import MB, Fleet, noise, until
 from tests.doubles.tcp_proxy import Proxy
 
@@ -225,3 +228,16 @@ def test_a_connection_that_was_closed_while_idle_says_nothing_of_its_source(
     report = host.until("landed")
     assert report["lost"] == {}
     assert report["received"] == model.size
+
+
+def test_a_source_that_closes_before_it_says_who_it_is_is_lost(credentials: tuple[str, str]) -> None:
+    def hang_up(listener: socket.socket) -> None:
+        caller, _ = listener.accept()
+        caller.recv(4096)  # closing with bytes unread would reset the connection
+        caller.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, args=(listener,), daemon=True).start()
+        peer = Peer("seed", "127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(SourceLost, match="closed in the handshake"):
+            Upstream(peer, client_context(*credentials), "token", Limits(), lambda: False)

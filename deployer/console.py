@@ -12,9 +12,10 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from deployer.results import CUTOVER, PREFLIGHT, RELAY, HostResult, Step, Summary
+from deployer.results import CUTOVER, LOCK, PREFLIGHT, RELAY, ROLLOUT, HostResult, Step, Summary
 
-VALIDATION = "Validating arguments"  # the task that Ansible puts before every role with an argument spec
+# The task that Ansible puts before every role with an argument spec, and ours that mostly have nothing to do.
+UNSAID = ("Validating arguments", "Run the hooks", "Give the lock back")
 STATE_STYLE = {"serving": "green", "changing": "yellow", "absent": "dim"}
 OUTCOME_STYLE = {"unchanged": "dim", "planned": "cyan", "committed": "green", "restored": "yellow", "refused": "yellow"}
 
@@ -41,7 +42,7 @@ class Reporter:
 
     def task(self, name: str) -> None:
         """One line for a task that starts on all hosts: what is being waited for."""
-        if not name.startswith(VALIDATION) or self.verbose:
+        if not name.startswith(UNSAID) or self.verbose:
             self.console.print(f"… {escape(name)}", style="dim")
 
     def progress(self, line: str) -> None:
@@ -56,7 +57,14 @@ class Reporter:
             self._warn(step)
         if step.action == CUTOVER and step.item and "outcome" in step.result:
             self.console.print(f"[bold]{escape(step.host)}[/] {cutover_line(step.result)}")
-        if step.kind != "ok" and not step.ignored:
+        if step.action == LOCK and step.result.get("took_over"):
+            line = f"[bold]{escape(step.host)}[/] [yellow]lock taken over[/] from {shown(step.result['took_over'])}"
+            self.console.print(line, highlight=False, soft_wrap=True)
+        for line in step.result.get("would_run") or ():
+            self.console.print(f"[bold]{escape(step.host)}[/] would run {shown(line)}", highlight=False, soft_wrap=True)
+        if step.action == ROLLOUT and step.result.get("stopped"):
+            self.console.print(shown(step.message, lines=True), style="yellow", highlight=False, soft_wrap=True)
+        elif step.kind != "ok" and not step.ignored:
             if not (step.message.startswith("One or more items failed")):
                 self.console.print(f"[bold]{escape(step.host)}[/] [red]{step.kind}[/] {escape(step.task)}")
                 self.console.print(f"  {shown(step.message, lines=True)}", style="red", highlight=False, soft_wrap=True)
@@ -124,9 +132,9 @@ def cutover_line(result: Mapping[str, Any]) -> str:
     return f"[{style}]{escape(outcome)}[/] {escape(text)}" + (f" [dim]({took})[/]" if took else "")
 
 
-def outcome_table(summary: Summary) -> Table:
+def outcome_table(summary: Summary, title: str = "Outcome") -> Table:
     """Host, service, release before and now, outcome - one row a service, one a host that was not reached."""
-    table = Table(title="Outcome", title_justify="left", box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
     for column in ("host", "service", "before", "now"):
         table.add_column(column, no_wrap=True)
     table.add_column("outcome", overflow="fold")
@@ -179,6 +187,13 @@ def status_table(summary: Summary) -> Table:
             reason = "unreachable" if host.unreachable else "unknown"
             table.add_row(escape(host.host), "", f"[red]{reason}[/]", *[""] * 5)
     return table
+
+
+def print_status(summary: Summary, console: Console) -> None:
+    """The table, and what is known beside it."""
+    console.print(status_table(summary))
+    for line in status_details(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def status_details(summary: Summary) -> list[str]:

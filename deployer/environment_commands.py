@@ -1,4 +1,4 @@
-"""The commands about environments: lock, bundle, environments, verify, prune."""
+"""The commands about environments: lock (which history_commands.py adds), bundle, environments, verify, prune."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ Name = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    app.command(epilog="Exit codes: 0 done, 1 stale (--check), 2 failed; nothing was written.")(lock)
     app.command(epilog="Exit codes: 0 done, 2 failed; the next run goes on from there.")(bundle)
     for command, codes in (
         (environments, "0 asked all, 2 not all"),

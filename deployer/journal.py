@@ -10,7 +10,7 @@ from typing import Any
 
 FOLDER = Path(".deployer") / "runs"
 # What a step leaves behind: never its arguments or its whole result, which may hold secrets.
-KEPT = ("outcome", "service", "before", "after", "target", "probe", "reason", "seconds")
+KEPT = ("outcome", "service", "before", "after", "target", "adopted", "probe", "reason", "seconds")
 
 
 class Journal:
@@ -36,8 +36,11 @@ class Journal:
 
 
 def kept(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a module's result that a journal holds."""
-    return {key: result[key] for key in KEPT if result.get(key) not in (None, "", {})}
+    """The part of a module's result that a journal holds; of a failure its kind: its evidence is lines of a log."""
+    failure = result.get("failure")
+    kind = str(failure.get("kind") or "") if isinstance(failure, Mapping) else ""
+    known = {key: result[key] for key in KEPT if result.get(key) not in (None, "", {})}
+    return {**known, "failure": kind} if kind else known
 
 
 def _new_folder(base: Path, name: str) -> Path:

@@ -44,6 +44,7 @@ def plan_lines(summary: Summary) -> Iterator[Table | Line]:
         if any(service["memory"] for plan in plans.values() for service in plan["services"]):
             yield Line(LEGEND)
             yield Line("")
+    yield from _strategies(plans)
     yield from _findings(plans)
     yield from _unplanned(summary)
     yield _sum(summary)
@@ -147,6 +148,19 @@ def _kv(service: Mapping[str, Any]) -> str:
 
 def _gib(size: float) -> str:
     return f"{size / GIB:.1f}G" if size >= GIB / 10 else f"{size / 2**20:.1f}M"
+
+
+def _strategies(plans: Mapping[str, Plan]) -> Iterator[Line]:
+    """How each service is cut over and why, once for all hosts where it is the same."""
+    where: dict[tuple[str, str, str], list[str]] = {}
+    for host, plan in plans.items():
+        for service in plan["services"]:
+            strategy = service.get("strategy")
+            if strategy and service["next"] != (service["current"] or {}).get("release"):
+                where.setdefault((service["service"], strategy["kind"], strategy["reason"]), []).append(host)
+    for (service, kind, reason), names in where.items():
+        hosts = _hosts(names, len(plans))
+        yield Line(f"cut-over of {shown(service)} [dim]on {hosts}[/]: [bold]{kind}[/], as {shown(reason)}")
 
 
 def _findings(plans: Mapping[str, Plan]) -> Iterator[Line]:

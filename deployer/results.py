@@ -10,8 +10,10 @@ DONE = 0  # every host is where it should be
 RESTORED = 1  # something failed, and what served before serves there
 REFUSED = 2  # refused before anything changed
 NOT_RESTORED = 3  # something failed, and on some host nothing is known to serve
+STOPPED = 4  # the operator ended it between two batches: what was begun is done, the rest is as before
 
 CUTOVER = "deployer.sglang.cutover"
+ADOPT = "deployer.sglang.adopt"
 PREFLIGHT = "deployer.sglang.preflight"
 STATUS = "deployer.sglang.status"
 ENVIRONMENTS = "deployer.sglang.conda_env_info"
@@ -19,8 +21,19 @@ RELAY = "deployer.sglang.model_relay"
 VERIFY = "deployer.sglang.environment_verify"
 MODEL_VERIFY = "deployer.sglang.model_verify"
 PRUNE = "deployer.sglang.prune"
+HISTORY = "deployer.sglang.history"
+LOCK = "deployer.sglang.rollout_lock"
+ROLLOUT = "deployer.sglang.rollout"
 # Modules whose whole result is what was asked for, and what is in it unless the module did not come to an end.
-REPORTING = {ENVIRONMENTS: "environments", VERIFY: "environments", MODEL_VERIFY: "models", PRUNE: "removed"}
+REPORTING = {
+    ENVIRONMENTS: "environments",
+    VERIFY: "environments",
+    MODEL_VERIFY: "models",
+    PRUNE: "removed",
+    ADOPT: "services",
+    HISTORY: "history",
+    LOCK: "holder",
+}
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
 WEIGHTS = "weights: "  # what a line of a transfer's progress begins with (plugin_utils/relay/progress.py)
 STARTED = "runner_on_start"
@@ -57,7 +70,11 @@ class Step:
 
 @dataclass(frozen=True)
 class HostResult:
-    """What a run came to on one host; `reports` has the results of REPORTING modules, by module."""
+    """What a run came to on one host.
+
+    `reports` has the results of REPORTING modules, by module. `cutover_settled`: a cut-over whose end was not seen is
+    over, and every service serves.
+    """
 
     host: str
     cutovers: tuple[Mapping[str, Any], ...] = ()
@@ -69,19 +86,51 @@ class HostResult:
     failed_task: str = ""
     unreachable: bool = False
     cutover_unknown: bool = False
+    cutover_settled: bool = False
     described_wrongly: bool = False
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to on every host, in the order in which they were met."""
+    """What a run came to on every host, in the order in which they were met.
+
+    Args:
+        hosts: by name.
+        stopped: why no further batch was begun, as M(deployer.sglang.rollout) has it; '' where all were.
+        stopped_why: the same for people.
+    """
 
     hosts: Mapping[str, HostResult] = field(default_factory=dict)
+    stopped: str = ""
+    stopped_why: str = ""
 
     def after(self, step: Step) -> Summary:
         """The summary with one more step."""
-        host = _fold(self.hosts.get(step.host, HostResult(step.host)), step)
-        return Summary({**self.hosts, step.host: host})
+        known = self.hosts.get(step.host, HostResult(step.host))
+        if step.action == ROLLOUT and step.result.get("stopped"):
+            # It stands for the whole run, and fails on whichever host comes first.
+            hosts = {**self.hosts, step.host: known}
+            first = self.stopped_why or step.message
+            return replace(self, hosts=hosts, stopped=self.stopped or str(step.result["stopped"]), stopped_why=first)
+        return replace(self, hosts={**self.hosts, step.host: _fold(known, step)})
+
+    def settled_by(self, status: Summary) -> Summary:
+        """The summary where the end of a cut-over that was not seen is told from what the host serves now."""
+        hosts = dict(self.hosts)
+        for name, host in self.hosts.items():
+            if host.cutover_unknown and _serves(status.hosts.get(name)):
+                hosts[name] = replace(host, cutover_unknown=False, cutover_settled=True)
+        return replace(self, hosts=hosts)
+
+    @property
+    def lost(self) -> list[str]:
+        """The hosts that failed or were not reached."""
+        return [name for name, host in self.hosts.items() if host.failure or host.unreachable]
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What every cut-over came to."""
+        return [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
 
     def reports_of(self, module: str) -> dict[str, Mapping[str, Any]]:
         """What a REPORTING module returned, by host."""
@@ -96,8 +145,7 @@ class Summary:
     @property
     def lost_sight(self) -> bool:
         """True when some cut-over was begun and its end was not seen, while no other failed to restore."""
-        outcomes = [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
-        return "not_restored" not in outcomes and any(host.cutover_unknown for host in self.hosts.values())
+        return "not_restored" not in self.outcomes and any(host.cutover_unknown for host in self.hosts.values())
 
     @property
     def plan_exit_code(self) -> int:
@@ -105,20 +153,27 @@ class Summary:
         codes = [int(host.plan["exit_code"]) if host.plan else 2 for host in self.hosts.values()]
         return max(codes, default=2)
 
-    def exit_code(self, status: int) -> int:
+    def exit_code(self, status: int, interrupted: bool = False) -> int:
         """The exit code of the rollout.
 
         Args:
             status: ansible-playbook's own, for what fails before any host is met.
+            interrupted: the operator asked for an end.
         """
-        outcomes = [str(cutover["outcome"]) for host in self.hosts.values() for cutover in host.cutovers]
-        unknown = any(host.cutover_unknown for host in self.hosts.values())
-        if unknown or "not_restored" in outcomes:
+        outcomes = set(self.outcomes)
+        if "not_restored" in outcomes or any(host.cutover_unknown for host in self.hosts.values()):
             return NOT_RESTORED
-        failed = any(host.failure or host.unreachable for host in self.hosts.values()) or status != 0
+        failed = bool(self.lost or self.stopped or status != 0)
         if not failed:
             return DONE if self.hosts else REFUSED
-        return RESTORED if {"restored", "committed"} & set(outcomes) else REFUSED
+        if (interrupted or self.stopped == "request") and not self._failed_before_the_end(outcomes):
+            return STOPPED
+        settled = any(host.cutover_settled for host in self.hosts.values())
+        return RESTORED if settled or {"restored", "committed"} & outcomes else REFUSED
+
+    def _failed_before_the_end(self, outcomes: set[str]) -> bool:
+        """True when more is to be said than that the operator ended it."""
+        return "restored" in outcomes or any(host.cutovers and host.failure for host in self.hosts.values())
 
 
 def started_task(event: Mapping[str, Any]) -> str:
@@ -187,6 +242,11 @@ def _fold(host: HostResult, step: Step) -> HostResult:
         unreachable=unreachable,
         cutover_unknown=host.cutover_unknown or unknown,
     )
+
+
+def _serves(host: HostResult | None) -> bool:
+    services = host.services if host is not None else ()
+    return bool(services) and all(service.get("state") == "serving" for service in services)
 
 
 def _joined(known: str, step: Step) -> str:

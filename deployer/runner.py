@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import locale
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 Event = Mapping[str, Any]
+KILLED = 254  # as ansible-runner has it
 
 # For a working directory without an ansible.cfg: what the collection's own says (see there).
 DEFAULTS = {
@@ -52,10 +55,22 @@ class Run:
     output: str
 
 
-def run_playbook(name: str, invocation: Invocation, on_event: Callable[[Event], None]) -> Run:
+def run_playbook(
+    name: str,
+    invocation: Invocation,
+    on_event: Callable[[Event], None],
+    cancelled: Callable[[], bool] | None = None,
+) -> Run:
     """Run `deployer.sglang.NAME` and call `on_event` for everything that happens.
 
     Nothing of the run stays on the controller: ansible-runner's own artifacts hold every variable, secrets included.
+
+    Args:
+        name: of the playbook.
+        invocation: what it is run with.
+        on_event: called with each event of ansible-runner.
+        cancelled: asked once a second, whether ansible-playbook is to be killed. It runs in a session of its own, so
+            that Ctrl-C does not reach it. Without this, ansible-runner kills it at Ctrl-C.
     """
     import ansible_runner  # imports slowly, and --help does not need it
 
@@ -75,9 +90,43 @@ def run_playbook(name: str, invocation: Invocation, on_event: Callable[[Event], 
             envvars=environment(os.environ, Path.cwd()),
             event_handler=handle,
             quiet=True,
+            settings={"pexpect_timeout": 1},  # seconds between two looks at `cancelled`
+            cancel_callback=_gently(cancelled) if cancelled else None,
         )
         output = runner.stdout.read() if runner.stdout else ""
-        return Run(int(runner.rc), output)
+        return Run(KILLED if runner.rc is None else int(runner.rc), output)
+
+
+def _gently(cancelled: Callable[[], bool]) -> Callable[[], bool]:
+    """`cancelled`, which says so a second after it had ansible-playbook end its workers.
+
+    They have sessions of their own: killed with ansible-runner's SIGKILL, it would leave them waiting for their hosts.
+    """
+    told = False
+
+    def check() -> bool:
+        nonlocal told
+        if not cancelled():
+            return False
+        if told:
+            return True
+        told = True
+        for pid in _children():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(pid) == pid:  # as pexpect starts it, and nothing else of this process
+                    os.kill(pid, signal.SIGTERM)
+        return False
+
+    return check
+
+
+def _children() -> list[int]:
+    """Ids of this process's children; none where the kernel does not say."""
+    found: list[int] = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(word) for word in listing.read_text().split()]
+    return found
 
 
 def environment(current: Mapping[str, str], folder: Path) -> dict[str, str]:

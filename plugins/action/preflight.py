@@ -81,6 +81,7 @@ class ActionModule(ActionBase):
         arguments = {
             "root": given["root"],
             "services": [service.name for service in services],
+            "ports": [service.port for service in services],
             "environments": [
                 {"name": one.name, "prefix": one.prefix, "engines": engines_of(one.name, services)}
                 for one in environments

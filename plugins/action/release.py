@@ -8,15 +8,17 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import load_lock
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Artifact,
     Placement,
     plan_release,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Service, with_predecessors
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment, Service, with_predecessors
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import release_templates, rendered
+from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
 
 
 class ActionModule(ActionBase):
@@ -30,9 +32,13 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         given = dict(self._task.args)
         try:
-            services, _ = parse_services(given["services"], given["environments"])
+            services, described = parse_services(given["services"], given["environments"])
             services = with_gpus(services, given.pop("gpus", None) or {})
             environments = {r["name"]: _artifact(r["name"], r) for r in given["environment_results"]}
+            inventory = (task_vars or {}).get("inventory_dir")
+            versions = {
+                r["name"]: package_versions(r, described[r["name"]], inventory) for r in given["environment_results"]
+            }
             models = {r["source"]: _artifact(r["name"], r) for r in given["model_results"]}
             if not environments or not models:
                 raise DeployError(
@@ -45,9 +51,14 @@ class ActionModule(ActionBase):
                 {
                     "role": role,
                     "gate": dataclasses.asdict(service.gate),
+                    "handover": dataclasses.asdict(service.handover),
                     **rendered(
                         plan_release(
-                            service, environments[service.environment], models[service.model.source], placement
+                            service,
+                            environments[service.environment],
+                            models[service.model.source],
+                            placement,
+                            versions[service.environment],
                         ),
                         launch,
                         unit,
@@ -58,6 +69,20 @@ class ActionModule(ActionBase):
         except DeployError as error:
             return {"failed": True, "changed": False, "msg": str(error)}
         return self._execute_module(module_name="deployer.sglang.release", module_args=given, task_vars=task_vars)
+
+
+def package_versions(result: Mapping[str, Any], described: Environment, inventory: str | None) -> Mapping[str, str]:
+    """The versions of an environment's packages, by PEP 503 name.
+
+    Args:
+        result: of M(deployer.sglang.environment); it has them where the environment is there.
+        described: the environment, whose lock has them before it is built.
+        inventory: folder that relative paths are taken from.
+    """
+    if result.get("packages") or not described.lock:
+        return dict(result.get("packages") or {})
+    locked = load_lock(controller_path(str(described.lock), inventory))
+    return {wheel.name: wheel.version for wheel in locked.wheels}
 
 
 def with_gpus(services: Sequence[Service], chosen: Mapping[str, Sequence[str]]) -> list[Service]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import service
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.deadline import LONGEST, first_timeout
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     findings_problems,
@@ -19,6 +20,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.weights.sources im
     parse_source,
 )
 
+LARGE_MODEL = 10**12  # bytes of weights; their size on a host is not known here
+
 
 def service_problems(services: Any, environments: Any) -> list[str]:
     """What is wrong with the description, a line each with key and fix."""
@@ -30,16 +33,23 @@ def service_problems(services: Any, environments: Any) -> list[str]:
 
 
 def cutover_seconds(services: Any, environments: Any) -> int:
-    """The longest that a cut-over of one of the services can take: the new release, and the old one after it.
+    """For how long Ansible waits for the cut-over of one of the services.
 
-    Each may wait for readiness, be asked, hold, and drain; the two may be stopped twice.
+    Longer than any that goes well: up to three gates - of what runs already, of the new release, and of the one before
+    it - of which each may load a terabyte of weights or show progress to its last deadline, be asked, and hold. Ansible
+    gives up then; the host, which works on its own, goes on.
     """
     parsed, _ = parse_services(services, environments)
-    longest = max(
-        one.gate.ready_timeout + one.gate.min_healthy_time + 4 * one.gate.request_timeout + 2 * one.stop_timeout
-        for _, one in service.with_predecessors(parsed)
-    )
-    return 3 * longest + 600
+    return 3 * max(_gate_seconds(one) for _, one in service.with_predecessors(parsed)) + 600
+
+
+def _gate_seconds(one: service.Service) -> int:
+    """Until a release of this service has been stopped, started, and gated."""
+    gate, handover = one.gate, one.handover
+    loading = max(LONGEST * gate.ready_timeout, first_timeout(gate.ready_timeout, LARGE_MODEL))
+    asked = sum(2 * max(gate.request_timeout, int(each.max_latency)) for each in gate.generations)
+    kept_away = handover.drain_timeout + 2 * handover.gateway_timeout
+    return loading + gate.min_healthy_time + 5 * gate.request_timeout + asked + 2 * one.stop_timeout + kept_away
 
 
 def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:

@@ -51,6 +51,16 @@ class Problems:
             return low
         return number
 
+    def number(self, where: str, value: Any, low: int, high: int) -> float:
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = low - 1
+        if isinstance(value, bool) or not low <= number <= high:  # not a number is in no range
+            self.add(where, f"is {value!r}", f"give a number from {low} to {high}")
+            return low
+        return number
+
     def text(self, where: str, value: Any, pattern: re.Pattern[str], allowed: str) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             self.add(where, f"is {value!r}", f"use {allowed}")

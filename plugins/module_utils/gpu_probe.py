@@ -49,7 +49,7 @@ def read_gpus() -> GpuFacts:
     Xids are read from the kernel log by root alone, as far back as it reaches; they stay until the next boot, also
     after the GPU was reset.
     """
-    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(FOLDERS))
+    program = _program()
     if program is None:
         return _nothing("nvidia-smi is not installed")
     answer = _run(program, "-q", "-x")
@@ -85,6 +85,21 @@ def read_gpus() -> GpuFacts:
         links_problem,
     )
     return dataclasses.replace(facts, gpus=gpus, links=links, problem="; ".join(filter(None, problems)))
+
+
+def read_usage() -> tuple[Gpu, ...]:
+    """The GPUs of this host with their memory and processes alone: one call of nvidia-smi; () where it says nothing."""
+    program = _program()
+    document, _ = _taken_apart(_run(program, "-q", "-x").output) if program else ("", [])
+    try:
+        gpus = parse_query(document).gpus if document else ()
+    except DeployError:
+        return ()
+    return tuple(dataclasses.replace(gpu, processes=tuple(map(_described, gpu.processes))) for gpu in gpus)
+
+
+def _program() -> str | None:
+    return shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=os.pathsep.join(FOLDERS))
 
 
 def _nothing(problem: str) -> GpuFacts:

@@ -24,12 +24,14 @@ class Listener:
         who: for people.
         service: whose it is, when it is one of the deployment's own.
         pids: the processes that hold the port, and what was started with them (their process groups).
+        adopts: how a rollout takes it over, for people; '' where it does not.
     """
 
     port: int
     who: str
     service: str = ""
     pids: tuple[int, ...] = ()
+    adopts: str = ""
 
 
 @dataclass(frozen=True)

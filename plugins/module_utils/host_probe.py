@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import look
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import find_condas
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import report_prefix
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -30,13 +31,16 @@ from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules impo
 DAMAGED = (DeployError, OSError, AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
-def read_host(root: str, services: Sequence[str], environments: Sequence[Mapping[str, Any]]) -> HostFacts:
+def read_host(
+    root: str, services: Sequence[str], environments: Sequence[Mapping[str, Any]], ports: Sequence[int] = ()
+) -> HostFacts:
     """The facts of this host.
 
     Args:
         root: the deployment's root folder, which need not exist.
         services: names of the services that are described for it.
         environments: `name`, `prefix` and `engines` of every environment by prefix.
+        ports: of the services; who else listens there is asked whether it can be adopted.
     """
     store = Store(root)
     folder = nearest(root)
@@ -63,7 +67,7 @@ def read_host(root: str, services: Sequence[str], environments: Sequence[Mapping
         memlock=_limit(resource.RLIMIT_MEMLOCK),
         ephemeral=(int(low), int(high)),
         gpus=_owned(read_gpus(), owners),
-        listeners=tuple(_listeners(owners)),
+        listeners=tuple(_adoptable(one, owners, ports) for one in _listeners(owners)),
         models=_models(store),
         built=_built(store),
         incoming=_size(os.path.join(root, "incoming")),
@@ -71,6 +75,13 @@ def read_host(root: str, services: Sequence[str], environments: Sequence[Mapping
         environments={one["name"]: report_prefix(one["name"], one["prefix"], one["engines"]) for one in environments},
         services={name: running for name, (running, _) in deployed.items()},
     )
+
+
+def processes_of_services(store: Store, besides: str) -> frozenset[int]:
+    """The processes of what is deployed on this host, but for one service."""
+    names = _entries(os.path.join(store.root, "services"))
+    found = (_deployed(store, name) for name in names if name != besides)
+    return frozenset(pid for one in found if one is not None for pid in one[1])
 
 
 def _deployed(store: Store, service: str) -> tuple[Running, frozenset[int]] | None:
@@ -111,6 +122,19 @@ def _listeners(owners: Mapping[int, str]) -> Iterable[Listener]:
             family = {pid for one in strangers for pid in groups.get(group_of.get(one, -1), [one])}
             who = "; ".join(map(procfs.describe, strangers)) or "a process of another user"
             yield Listener(port, who, pids=tuple(sorted(family - owners.keys())))
+
+
+def _adoptable(listener: Listener, owners: Mapping[int, str], ports: Sequence[int]) -> Listener:
+    """The same, with what a rollout would make of it."""
+    if listener.service or listener.port not in ports:
+        return listener
+    found = look(listener.port, owners)
+    if found is None or not found.automatic:
+        return listener
+    if found.problem:
+        return dataclasses.replace(listener, who=f"{listener.who}, which cannot be adopted ({found.problem})")
+    pids = tuple(sorted({*listener.pids, *found.pids}))
+    return dataclasses.replace(listener, who=found.who, pids=pids, adopts=found.engine)
 
 
 def _owned(facts: GpuFacts, owners: Mapping[int, str]) -> GpuFacts:

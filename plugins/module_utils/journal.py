@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -25,12 +26,36 @@ def timestamp() -> str:
 def append(folder: ServiceFolder, **entry: Any) -> None:
     """Add one line to the journal; it is on disk when this returns."""
     line = json.dumps({"time": timestamp(), **entry}, sort_keys=True) + "\n"
-    descriptor = os.open(folder.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(folder.journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        size = os.fstat(descriptor).st_size
+        torn = (
+            size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        )  # by a power cut: it must not take this one along
+        content = ("\n" if torn else "") + line
+        written = os.write(descriptor, content.encode())
+        if written < len(content.encode()):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder.journal)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def entries(folder: ServiceFolder) -> list[dict[str, Any]]:
+    """The journal, oldest first; a line that a power cut tore is passed over."""
+    try:
+        with open(folder.journal, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                found.append(entry)
+    return found
 
 
 def enter(folder: ServiceFolder, state: str, **entry: Any) -> None:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+LISTEN, ESTABLISHED = "0A", "01"  # in /proc/net/tcp (include/net/tcp_states.h)
+MAPPED = b"\0" * 10 + b"\xff\xff"  # begins an IPv4 address in an IPv6 socket (RFC 4291, 2.5.5.2)
 LONGEST_WORD = 120  # characters of a command's word that people are shown
 CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")  # v2; v1 and hybrid
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process: `start_time` in clock ticks since boot, which with the pid makes it unmistakable."""
+    """A process: `start_time` in clock ticks since boot, which with the pid makes it unmistakable.
+
+    `parent` is the process that has it now: PID 1, or a subreaper, once the one that started it has ended.
+    """
 
     pid: int
     session: int
     group: int
     state: str
     start_time: int
+    parent: int = 0
 
 
 def read_process(pid: int) -> Process | None:
@@ -31,7 +38,7 @@ def read_process(pid: int) -> Process | None:
             fields = stream.read().rpartition(")")[2].split()  # the command, in (), may hold anything
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return Process(pid, int(fields[3]), int(fields[2]), fields[0], int(fields[19]))
+    return Process(pid, int(fields[3]), int(fields[2]), fields[0], int(fields[19]), int(fields[1]))
 
 
 def lives(process: Process) -> bool:
@@ -85,6 +92,103 @@ def variable_of(pid: int, name: str) -> str | None:
     return next((entry[len(prefix) :].decode(errors="replace") for entry in entries if entry.startswith(prefix)), None)
 
 
+def words_of(pid: int) -> list[str]:
+    """The command line, undecodable bytes as surrogates; empty where there is none."""
+    return _entries(pid, "cmdline")
+
+
+def environment_of(pid: int) -> list[str]:
+    """The environment that the process was started with, as `words_of`.
+
+    Raises:
+        OSError: it cannot be read, or the process is gone.
+    """
+    with open(f"/proc/{pid}/environ", "rb") as stream:
+        return _split(stream.read())
+
+
+def name_of(pid: int) -> str:
+    """The kernel's short name of a process; '' where there is none."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def link_of(pid: int, name: str) -> str:
+    """What a link of /proc/PID names: exe, cwd, fd/1, ns/mnt; '' where it cannot be read."""
+    try:
+        return os.readlink(os.fsencode(f"/proc/{pid}/{name}")).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def owner_of(pid: int) -> int | None:
+    """The effective user id of a process; None where there is none."""
+    fields = status_of(pid).get("Uid", "").split()
+    return int(fields[1]) if fields else None
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status; empty where there is none."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
+            pairs = (line.partition(":") for line in stream)
+            return {name: value.strip() for name, _, value in pairs}
+    except OSError:
+        return {}
+
+
+def cgroups_of(pid: int) -> list[str]:
+    """The control groups of a process, systemd's own hierarchy first."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
+            rows = [line.rstrip("\n").split(":", 2) for line in stream]
+    except OSError:
+        return []
+    order = {"name=systemd": 0, "": 1}
+    return [row[2] for row in sorted((row for row in rows if len(row) == 3), key=lambda row: order.get(row[1], 2))]
+
+
+def ancestors_of(pid: int) -> list[int]:
+    """The parent of a process, the parent's parent, and so on up to PID 1."""
+    found: list[int] = []
+    process = read_process(pid)
+    while process is not None and process.parent > 0 and process.parent not in found:
+        found.append(process.parent)
+        process = read_process(process.parent)
+    return found
+
+
+def _entries(pid: int, name: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as stream:
+            return _split(stream.read())
+    except OSError:
+        return []
+
+
+def _split(data: bytes) -> list[str]:
+    """Words that end with a NUL each; an empty word counts."""
+    words = data.decode("utf-8", "surrogateescape").split("\0")
+    return words[:-1] if words[-1] == "" else words
+
+
+def listening_addresses(port: int) -> list[str]:
+    """The addresses that sockets listen on at `port`, as people write them."""
+    return sorted({_address(row[1].rpartition(":")[0]) for row in _listeners() if _port(row) == port})
+
+
+def _address(field: str) -> str:
+    """An address of /proc/net/tcp: hex, in words of four bytes of the machine's order."""
+    words = [int(field[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(field), 8)]
+    raw = b"".join(words)
+    if raw[:12] == MAPPED and len(raw) == 16:
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
 def listening_inodes(port: int) -> set[str]:
     """Inodes of the TCP sockets that listen on `port`, whatever their address."""
     return _listening().get(port, set())
@@ -109,16 +213,34 @@ def listening_ports() -> dict[int, set[int]]:
 def _listening() -> dict[int, set[str]]:
     """Port -> inodes of the TCP sockets that listen on it."""
     inodes: dict[int, set[str]] = {}
+    for row in _listeners():
+        inodes.setdefault(_port(row), set()).add(row[9])
+    return inodes
+
+
+def _port(row: Sequence[str]) -> int:
+    return int(row[1].rpartition(":")[2], 16)
+
+
+def _listeners() -> Iterator[list[str]]:
+    """The rows of listening sockets in /proc/net/tcp and its twin for IPv6."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, encoding="ascii") as stream:
                 rows = [line.split() for line in stream.readlines()[1:]]
         except FileNotFoundError:
             continue
-        for row in rows:
-            if row[3] == LISTEN:
-                inodes.setdefault(int(row[1].rpartition(":")[2], 16), set()).add(row[9])
-    return inodes
+        yield from (row for row in rows if row[3] == LISTEN)
+
+
+def connections_to(port: int) -> int:
+    """How many TCP connections to a local `port` are open, those that nobody uses among them."""
+    count = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as stream:
+            rows = (line.split() for line in stream.readlines()[1:])
+            count += sum(row[3] == ESTABLISHED and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+    return count
 
 
 def holders(inodes: Iterable[str], pids: Iterable[int] | None = None) -> set[int]:

@@ -6,14 +6,20 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.engines.base import Endpoint
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import canonical_json, pretty_json, read_json
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Service
+from ansible_collections.deployer.sglang.plugins.module_utils.files import (
+    canonical_json,
+    hash_file,
+    pretty_json,
+    read_json,
+    read_text,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Handover, Service
 from ansible_collections.deployer.sglang.plugins.module_utils.store import SHORT, Store
 
 SCHEMA = 1
@@ -21,6 +27,9 @@ RELEASE_FILE = "release.json"
 LAUNCH_FILE = "launch.sh"
 UNIT_FILE = "unit.service"
 GATE_FILE = "gate.json"
+HANDOVER_FILE = "handover.json"
+SUMS_FILE = "SHA256SUMS"  # as `sha256sum -c` reads it
+OPTIONAL = ("adopted", "identity_option")  # fields of a release that release.json has only where they say something
 # Set in the launch script: a running process tells by it which release it is.
 RELEASE_VARIABLE = "INFERENCE_RELEASE"
 LOOPBACK = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
@@ -50,6 +59,10 @@ class Release:
     """What runs. `argv` starts with the environment's python; `variables` is the whole environment of the process.
 
     `user` is empty where the user who acts on the host is the one who runs it: with the process supervisor.
+    `adopted` says of a release that was found running what else it takes to start it so (`adoption.record`); it is
+    empty for what the deployment staged, whose release.json and id have no trace of it.
+    `identity_option` takes the release's id, which the engine then tells; the id is a digest and cannot be in `argv`.
+    It is empty, and without a trace, for an engine that has no such option.
     """
 
     service: str
@@ -67,6 +80,23 @@ class Release:
     root: str
     working_directory: str
     stop_timeout: int
+    adopted: Mapping[str, Any] = field(default_factory=dict)
+    identity_option: str = ""
+
+    @property
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Paths without which it cannot run, each with what it is. Of the host's own units systemd knows them."""
+        if self.adopted.get("by") == "unit":
+            return ()
+        if self.adopted:
+            found = ((self.adopted["program"], "program"), (self.working_directory, "working folder"))
+        else:
+            found = ((self.argv[0], "environment"), (self.model.path, "model"))
+        return tuple((path, what) for path, what in found if path)
+
+    def command(self, identifier: str) -> tuple[str, ...]:
+        """The whole command of the process, of the release with this id."""
+        return (*self.argv, self.identity_option, identifier) if self.identity_option else self.argv
 
     @property
     def unit(self) -> str:
@@ -86,7 +116,11 @@ class Release:
 
     def as_dict(self) -> dict[str, Any]:
         """The release as release.json holds it, without its id."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        value = dataclasses.asdict(self)
+        for name in OPTIONAL:
+            if not value[name]:
+                del value[name]
+        return {"schema": SCHEMA, **value}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Release:
@@ -96,7 +130,9 @@ class Release:
             DeployError: a field is missing or unknown.
         """
         try:
-            fields = {field.name: value[field.name] for field in dataclasses.fields(cls)}
+            fields = {one.name: value[one.name] for one in dataclasses.fields(cls) if one.name not in OPTIONAL}
+            fields["adopted"] = dict(value.get("adopted") or {})
+            fields["identity_option"] = str(value.get("identity_option") or "")
             fields["environment"] = Artifact(**fields["environment"])
             fields["model"] = Artifact(**fields["model"])
             fields["argv"] = tuple(fields["argv"])
@@ -116,8 +152,18 @@ class StagedRelease:
     unit: str
 
 
-def plan_release(service: Service, environment: Artifact, model: Artifact, placement: Placement) -> Release:
-    """What has to run for `service` with these artifacts on this host: a pure function of its arguments."""
+def plan_release(
+    service: Service, environment: Artifact, model: Artifact, placement: Placement, versions: Mapping[str, str]
+) -> Release:
+    """What has to run for `service` with these artifacts on this host: a pure function of its arguments.
+
+    Args:
+        service: as described.
+        environment: that it runs in.
+        model: the weights.
+        placement: what the host adds.
+        versions: of the environment's packages, by PEP 503 name.
+    """
     engine = engine_named(service.engine)
     store = Store(placement.root)
     endpoint = Endpoint(service.host, service.port, model.path, service.model.name)
@@ -143,6 +189,7 @@ def plan_release(service: Service, environment: Artifact, model: Artifact, place
         root=placement.root,
         working_directory=folder.state,
         stop_timeout=service.stop_timeout,
+        identity_option=engine.identity_in(versions.get(engine.package, ""), service.options),
     )
 
 
@@ -192,11 +239,32 @@ def release_id(release: Release, launch_without_id: str, unit: str) -> str:
 
 def files_of(staged: StagedRelease) -> dict[str, str]:
     """File name -> text of the immutable files in a release's folder."""
-    return {
+    files = {
         RELEASE_FILE: pretty_json({"id": staged.id, **staged.release.as_dict()}),
         LAUNCH_FILE: staged.launch,
         UNIT_FILE: staged.unit,
     }
+    sums = (f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in sorted(files.items()))
+    return {**files, SUMS_FILE: "".join(sums)}
+
+
+def verify_release(folder: str) -> None:
+    """Compare a release's files with what was staged; one that was staged before there were sums is taken as it is.
+
+    Raises:
+        DeployError: a file was changed, or is gone.
+    """
+    for line in (read_text(os.path.join(folder, SUMS_FILE)) or "").splitlines():
+        digest, _, name = line.partition("  ")
+        try:
+            found = hash_file(os.path.join(folder, os.path.basename(name)))
+        except FileNotFoundError:
+            found = "nothing"
+        if found != digest:
+            raise DeployError(
+                f"{os.path.join(folder, name)} was changed after it was staged (sha256 wanted {digest}, found {found})",
+                "deploy again: staging writes it anew",
+            )
 
 
 def load_release(folder: str) -> StagedRelease:
@@ -220,6 +288,10 @@ def load_release(folder: str) -> StagedRelease:
 
 def load_gate(folder: str) -> Gate:
     """The gate of the release in `folder`; the default one where none was written."""
-    value = read_json(os.path.join(folder, GATE_FILE)) or {}
-    known = {field.name for field in dataclasses.fields(Gate)}
-    return Gate(**{key: number for key, number in value.items() if key in known})
+    return Gate.from_dict(read_json(os.path.join(folder, GATE_FILE)) or {})
+
+
+def load_handover(*folders: str) -> Handover:
+    """How requests are kept away, as the first of these releases' folders that says so has it; else the default."""
+    values = (read_json(os.path.join(folder, HANDOVER_FILE)) for folder in folders if folder)
+    return Handover.from_dict(next((value for value in values if value), {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import Rules, model_rules
@@ -13,14 +13,78 @@ SUPERVISORS = ("systemd", "process")
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What a release has to show before it is committed. Times in seconds."""
+class Generation:
+    """A question that a release has to answer at the gate.
 
-    ready_timeout: int = 1200
+    Attributes:
+        prompt: what is asked.
+        pattern: regular expression that has to be found in the answer; '' for any.
+        max_latency: seconds that the answer may take; 0 for as long as a request may.
+        max_tokens: that it may generate.
+    """
+
+    prompt: str
+    pattern: str = ""
+    max_latency: float = 0
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a release has to show before it is committed. Times in seconds.
+
+    Attributes:
+        ready_timeout: until it is ready, for a model without weights: each gigabyte adds to it (`cutover.deadline`).
+        progress_timeout: that each new line of progress in its log grants from then on.
+        min_healthy_time: for which it has to go on answering.
+        request_timeout: for one request of the gate.
+        prompt: what the probes for a chat and for a stream ask.
+        max_tokens: that these may generate.
+        generations: what else it has to answer.
+    """
+
+    ready_timeout: int = 600
+    progress_timeout: int = 300
     min_healthy_time: int = 10
     request_timeout: int = 60
     prompt: str = "Say hello."
     max_tokens: int = 8
+    generations: tuple[Generation, ...] = ()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Gate:
+        """The gate that `dataclasses.asdict` gave; what is missing has its default, what is not known is left out."""
+        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        if "generations" in known:
+            known["generations"] = tuple(Generation(**one) for one in known["generations"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Handover:
+    """How requests are kept away while one release is replaced by another.
+
+    Attributes:
+        drain_timeout: seconds to wait for a moment without running requests before the old release is stopped.
+        gateway_drain: words of a command on the host by which a gateway sends no more requests; none for no gateway.
+        gateway_restore: words of the command by which it sends them again.
+        gateway_timeout: seconds that each of the two may take.
+    """
+
+    drain_timeout: int = 30
+    gateway_drain: tuple[str, ...] = ()
+    gateway_restore: tuple[str, ...] = ()
+    gateway_timeout: int = 60
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Handover:
+        """The handover that `dataclasses.asdict` gave, as `Gate.from_dict`."""
+        known: dict[str, Any] = {}
+        for one in fields(cls):
+            if one.name in value:
+                found = value[one.name]
+                known[one.name] = tuple(found) if isinstance(found, list) else found
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -75,6 +139,7 @@ class Service:
     findings: Mapping[str, str] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
     stop_timeout: int = 120
+    handover: Handover = field(default_factory=Handover)
     predecessor: Service | None = None
 
 

@@ -12,6 +12,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.description_proble
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import BACKENDS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.gate_description import parse_gate, parse_handover
 from ansible_collections.deployer.sglang.plugins.module_utils.model_description import parse_model
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import policy_problems
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
@@ -19,7 +20,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import res
 from ansible_collections.deployer.sglang.plugins.module_utils.service import (
     SUPERVISORS,
     Environment,
-    Gate,
     Model,
     Service,
     with_predecessors,
@@ -51,6 +51,8 @@ SERVICE_KEYS = (
     "environment_variables",
     "gate",
     "stop_timeout",
+    "drain_timeout",
+    "gateway",
     "findings",
     "predecessor",
 )
@@ -65,7 +67,7 @@ SETTINGS = (
     "inference_user",
 )
 # A predecessor is the same endpoint run in another way: what it does not say, it takes from its service.
-INHERITED = ("name", "port", "host", "model", "gate", "stop_timeout")
+INHERITED = ("name", "port", "host", "model", "gate", "stop_timeout", "drain_timeout", "gateway")
 
 
 def parse_services(services: Any, environments: Any) -> tuple[tuple[Service, ...], dict[str, Environment]]:
@@ -179,8 +181,9 @@ def _parse_service(
             problems, f"{where}.environment_variables", value.get("environment_variables"), engine
         ),
         findings=_parse_findings(problems, f"{where}.findings", value.get("findings")),
-        gate=_parse_gate(problems, f"{where}.gate", value.get("gate")),
+        gate=parse_gate(problems, f"{where}.gate", value.get("gate")),
         stop_timeout=problems.integer(f"{where}.stop_timeout", value.get("stop_timeout", 120), 1, 7200),
+        handover=parse_handover(problems, where, value),
         predecessor=predecessor,
     )
 
@@ -263,18 +266,6 @@ def _parse_variables(problems: Problems, where: str, raw: Any, engine: str) -> d
         else:
             variables[str(key)] = str(value)
     return variables
-
-
-def _parse_gate(problems: Problems, where: str, raw: Any) -> Gate:
-    value = problems.mapping(where, raw)
-    names = tuple(Gate.__dataclass_fields__)
-    problems.keys(where, value, names)
-    numbers = {
-        name: problems.integer(f"{where}.{name}", value[name], 0 if name == "min_healthy_time" else 1, 86400)
-        for name in names
-        if name in value and name != "prompt"
-    }
-    return Gate(prompt=str(value.get("prompt", Gate.prompt)), **numbers)
 
 
 def _check_together(problems: Problems, services: Sequence[Service]) -> None:

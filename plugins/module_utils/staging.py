@@ -21,6 +21,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import (
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     GATE_FILE,
+    HANDOVER_FILE,
     LAUNCH_FILE,
     Release,
     StagedRelease,
@@ -39,11 +40,29 @@ class Change:
     after: str
 
 
-def changes(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> dict[str, Change]:
+@dataclass(frozen=True)
+class Settings:
+    """What is staged with a release and is no part of it: a change of it restarts nothing.
+
+    Attributes:
+        gate: what it has to pass (`service.Gate`).
+        handover: how requests are kept away while it replaces another (`service.Handover`).
+    """
+
+    gate: Mapping[str, Any]
+    handover: Mapping[str, Any]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File name -> text."""
+        return {GATE_FILE: pretty_json(dict(self.gate)), HANDOVER_FILE: pretty_json(dict(self.handover))}
+
+
+def changes(staged: StagedRelease, settings: Settings, role: str) -> dict[str, Change]:
     """What `stage` would write, by path; empty when all of it is there."""
     folder = _folder(staged.release)
-    wanted = {os.path.join(folder.release(staged.id), name): text for name, text in files_of(staged).items()}
-    wanted[os.path.join(folder.release(staged.id), GATE_FILE)] = pretty_json(dict(gate))
+    texts = {**files_of(staged), **settings.files}
+    wanted = {os.path.join(folder.release(staged.id), name): text for name, text in texts.items()}
     different = {path: Change(read_text(path) or "", text) for path, text in wanted.items() if read_text(path) != text}
     if role == "predecessor" and folder.release_of(role) != staged.id:
         before = folder.release_of(role)
@@ -51,25 +70,27 @@ def changes(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> dict[s
     return different
 
 
-def stage(staged: StagedRelease, gate: Mapping[str, Any], role: str) -> None:
+def stage(staged: StagedRelease, settings: Settings, role: str) -> None:
     """Put a release into its folder; what is there and differs from what was staged is written anew.
 
     Args:
         staged: the release and its texts.
-        gate: what it has to pass; not part of the release, so a changed gate restarts nothing.
+        settings: what is no part of it.
         role: `service`, or `predecessor`: what rollback falls back to.
     Raises:
         DeployError: the installed engine refuses the options, or the service's user cannot run it.
     """
-    different = changes(staged, gate, role)
+    different = changes(staged, settings, role)
     folder = _folder(staged.release)
     target = folder.release(staged.id)
     if any(os.path.join(target, name) in different for name in files_of(staged)):
         _make_folders(staged.release, folder)
         check_options(staged.release)
-        _write_release(staged, gate, folder)
-    elif os.path.join(target, GATE_FILE) in different:
-        write_file(os.path.join(target, GATE_FILE), pretty_json(dict(gate)))
+        _write_release(staged, settings, folder)
+    else:
+        for name, text in settings.files.items():
+            if os.path.join(target, name) in different:
+                write_file(os.path.join(target, name), text)
     if folder.link(role) in different:
         point_link(folder.link(role), _target(staged.id))
 
@@ -81,7 +102,8 @@ def check_options(release: Release) -> None:
         DeployError: it refuses them, or cannot be run by that user.
     """
     engine = engine_named(release.engine)
-    command = [release.argv[0], "-c", engine.option_check, *release.option_argv]
+    identity = (release.identity_option, "id") if release.identity_option else ()
+    command = [release.argv[0], "-c", engine.option_check, *release.option_argv, *identity]
     where = f"service {release.service}, engine {release.engine} in {release.environment.path}"
     try:
         done = subprocess.run(
@@ -151,7 +173,7 @@ def _make_folders(release: Release, folder: ServiceFolder) -> None:
             os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
-def _write_release(staged: StagedRelease, gate: Mapping[str, Any], folder: ServiceFolder) -> None:
+def _write_release(staged: StagedRelease, settings: Settings, folder: ServiceFolder) -> None:
     """Write the release's folder beside its place and rename it there; one that is there is mended file by file."""
     target = folder.release(staged.id)
     there = os.path.isdir(target)
@@ -159,7 +181,7 @@ def _write_release(staged: StagedRelease, gate: Mapping[str, Any], folder: Servi
     if not there:
         shutil.rmtree(place, ignore_errors=True)
         os.mkdir(place, 0o755)
-    for name, text in {**files_of(staged), GATE_FILE: pretty_json(dict(gate))}.items():
+    for name, text in {**files_of(staged), **settings.files}.items():
         write_file(os.path.join(place, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
     if not there:
         os.rename(place, target)

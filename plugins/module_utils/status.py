@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, probes
-from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate import Subject, answers
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.targets import committed
+from ansible_collections.deployer.sglang.plugins.module_utils.engines import readiness_of
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
-from ansible_collections.deployer.sglang.plugins.module_utils.gate import Subject, answers
 from ansible_collections.deployer.sglang.plugins.module_utils.procfs import describe_listeners
-from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
+from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease, load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, Supervisor
 
 
 def service_status(root: str, service: str, port: int) -> dict[str, Any]:
@@ -30,16 +32,17 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
         interrupted (one was cut off), or absent; beside it what is known.
     """
     folder = Store(root).service(service)
+    current = committed(folder, None)
     known: dict[str, Any] = {
         "service": service,
         "port": port,
-        "current": folder.release_of("current"),
-        "previous": folder.release_of("previous"),
-        "predecessor": folder.release_of("predecessor"),
+        "current": current,
+        **{role: folder.release_of(role) for role in ("previous", "predecessor", "adopted")},
     }
-    if known["current"] is None:
-        return {**known, "state": _unfinished(folder) or "absent", "detail": describe_listeners(port)}
-    staged = load_release(folder.release(known["current"]))
+    unfinished = _unfinished(folder)
+    if current is None:
+        return {**known, "state": unfinished or "absent", "detail": describe_listeners(port)}
+    staged = load_release(folder.release(current))
     supervisor = supervisor_for(staged.release.supervisor, service, folder)
     run = supervisor.state()
     known.update(
@@ -53,26 +56,32 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
         pid=run.main_pid,
         uptime=_uptime(run.start_time) if run.running else None,
     )
-    unfinished = _unfinished(folder)
+    state, detail = _seen(staged, supervisor, run)
+    if folder.release_of("current") != current:
+        mended = "current names no release that is kept: the next deployment mends it"
+        detail = "; ".join(filter(None, (detail, mended)))
     if unfinished:
-        return {**known, "state": unfinished, "detail": _progress(journal.unfinished(folder) or {})}
+        serves = f"release {current} {'answers' if state == 'serving' else f'does not answer: {detail}'}"
+        return {**known, "state": unfinished, "detail": f"{_progress(journal.unfinished(folder) or {})}; {serves}"}
+    return {**known, "state": state, "detail": detail}
+
+
+def _seen(staged: StagedRelease, supervisor: Supervisor, run: RunState) -> tuple[str, str]:
+    """The state of the committed release and what is to be said of it, probed now."""
     if not run.running:
-        return {**known, "state": "stopped", "detail": _why_stopped(run.exit, staged.release.port)}
-    subject = Subject(staged, supervisor)
+        return "stopped", _why_stopped(run.exit, staged.release.port)
     if run.release != staged.id:
-        return {**known, "state": "failing", "detail": f"the process runs release {run.release}, not {staged.id}"}
+        return "failing", f"the process runs release {run.release}, not {staged.id}"
+    subject = Subject(staged, supervisor)
     if not answers(subject):
-        path = engine_named(staged.release.engine).readiness
-        return {
-            **known,
-            "state": "failing",
-            "detail": f"{subject.url}{path} does not answer from the service's process",
-        }
-    try:
-        probes.serves_model(subject.url, staged.release.served_name, probes.READINESS_TIMEOUT)
-    except probes.ProbeError as error:
-        return {**known, "state": "failing", "detail": str(error)}
-    return {**known, "state": "serving", "detail": ""}
+        path = readiness_of(staged.release.engine)
+        return "failing", f"{subject.url}{path} does not answer from the service's process"
+    if staged.release.served_name:
+        try:
+            probes.serves_model(subject.url, staged.release.served_name, probes.READINESS_TIMEOUT)
+        except probes.ProbeError as error:
+            return "failing", str(error)
+    return "serving", ""
 
 
 def _progress(transaction: Mapping[str, Any]) -> str:

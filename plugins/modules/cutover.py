@@ -13,7 +13,8 @@ description:
   - Stops the old release and proves that it stopped, starts the new one, waits until it has passed its gate, and
     commits it.
     Where it does not pass, the old release is started and gated again, and the module fails.
-  - The whole transaction runs on the host. Run as an C(async) task it goes on when the controller is gone.
+  - The whole transaction runs on the host. Run as an C(async) task it goes on when the controller is gone. It runs in a
+    process of its own, and when that is killed, the module's own process brings back what was committed.
   - A service that runs the release and answers is left alone.
 options:
   service:
@@ -22,10 +23,22 @@ options:
     required: true
   release:
     description:
-      - Id of a staged release, or V(previous), the release that served before the current one.
-      - V(previous) falls back to the predecessor of the service where there is no other release to go back to.
+      - Id of a staged release, or the beginning of one; V(@previous), the release that served before the current one;
+        V(@adopted), what somebody else had started and was taken over; V(@predecessor), as the service is described.
+      - V(@previous) falls back to the predecessor of the service where there is no other release to go back to.
     type: str
     required: true
+  adopt:
+    description:
+      - Take over what somebody else started on the service's port, so that it can be restored. A process that is
+        neither a known engine nor lists models as one does is refused.
+    type: bool
+    default: true
+  supervisor:
+    description: What keeps an adopted service alive once it is restored.
+    type: str
+    choices: [systemd, process]
+    default: systemd
   initiator:
     description: Who asked for it, for the journal on the host.
     type: str
@@ -56,7 +69,7 @@ EXAMPLES = r"""
   deployer.sglang.cutover:
     root: /opt/inference
     service: code2sql
-    release: previous
+    release: "@previous"
 """
 
 RETURN = r"""
@@ -90,6 +103,19 @@ log:
   description: The last lines of the failed release's log.
   type: str
   returned: on failure
+failure:
+  description:
+    - C(kind) of the failure, such as V(out-of-memory), V(port) or V(flag), and C(evidence), the lines that prove it.
+  type: dict
+  returned: on failure
+adopted:
+  description: Id of the release that was made of what somebody else had started.
+  type: str
+  returned: when something was adopted
+warning:
+  description: What went wrong without a release failing.
+  type: str
+  returned: when there is something
 seconds:
   description: How long each state of the transaction took.
   type: dict
@@ -97,40 +123,48 @@ seconds:
 """
 
 import contextlib
-import dataclasses
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
-from ansible_collections.deployer.sglang.plugins.module_utils.transaction import (
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome import (
     NOT_RESTORED,
     PLANNED,
     REFUSED,
     UNCHANGED,
     Outcome,
-    cut_over,
-    resolve,
-    would_change,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import Order, bring, prediction
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 
-def message(service: str, outcome: Outcome) -> str:
-    """The failure for people: what failed, what serves now, and the log's last lines."""
+def message(order: Order, outcome: Outcome) -> str:
+    """The failure for people: what failed and what proves it, what serves now, and the log's last lines."""
     now = f"release {outcome.after} serves again" if outcome.after else "nothing serves, as before"
     if outcome.outcome == NOT_RESTORED:
-        now = f"NOTHING IS KNOWN TO SERVE on this host; by hand: services/{service}/current/launch.sh"
-    text = f"{service}: release {outcome.target} did not pass its gate ({outcome.reason}); {now}"
+        now = f"NOTHING IS KNOWN TO SERVE on this host; {by_hand(order, outcome)}"
+    kind = f" [{outcome.failure['kind']}]" if outcome.failure.get("kind") else ""
+    text = f"{order.service}: release {outcome.target} did not pass its gate ({outcome.reason}){kind}; {now}"
+    evidence = [f"  {line}" for line in outcome.failure.get("evidence", ())]
+    if evidence:
+        text = "\n".join([text, "what proves it:", *evidence])
     return f"{text}\nlast lines of its log:\n{outcome.log}" if outcome.log else text
 
 
-def predicted(root: str, service: str, target: str) -> tuple:
-    """Check mode: the release now, the one afterwards, and whether they differ; a release may not be staged yet."""
-    folder = Store(root).service(service)
-    current = folder.release_of("current")
-    release = resolve(folder, target)
-    return current, release, current != release or would_change(root, service, release)
+def by_hand(order: Order, outcome: Outcome) -> str:
+    """How to get a service back without this package."""
+    if outcome.before is None:
+        return "nothing was committed before; correct the release and deploy again"
+    unit = f"inference-{order.service}"
+    launch = f"{order.folder.release(outcome.before)}/launch.sh"
+    start = f"systemctl restart {unit}; journalctl -u {unit}" if order.supervisor == "systemd" else launch
+    return f"by hand: {start} (it runs {launch}); once it answers, run the deployment again"
+
+
+def predicted(order: Order) -> tuple[Outcome, bool]:
+    """Check mode: what a cut-over would come to, and whether it would change something."""
+    before, after, change, adopted = prediction(order)
+    return Outcome(PLANNED if change else UNCHANGED, before, after, after, adopted=adopted), change
 
 
 def detach() -> None:
@@ -146,32 +180,38 @@ def main() -> None:
             "service": {"type": "str", "required": True},
             "release": {"type": "str", "required": True},
             "initiator": {"type": "str", "default": ""},
+            "adopt": {"type": "bool", "default": True},
+            "supervisor": {"type": "str", "choices": ["systemd", "process"], "default": "systemd"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
-    root, service, target = (module.params[key] for key in ("root", "service", "release"))
+    given = module.params
+    order = Order(
+        given["root"], given["service"], given["release"], given["initiator"], given["supervisor"], given["adopt"]
+    )
+    service = order.service
     try:
         if module.check_mode:
-            before, after, change = predicted(root, service, target)
-            outcome = Outcome(PLANNED if change else UNCHANGED, before, after, after)
+            outcome, change = predicted(order)
         else:
             detach()
-            release = resolve(Store(root).service(service), target)
-            outcome = cut_over(root, service, release, module.params["initiator"])
+            outcome = bring(order)
             change = outcome.outcome != UNCHANGED
     except DeployError as error:
-        current = Store(root).service(service).release_of("current")
-        refused = Outcome(REFUSED, current, current, target, reason=str(error))
-        module.fail_json(msg=f"{service}: {error}", service=service, **dataclasses.asdict(refused))
-    result = {"service": service, "changed": change, **dataclasses.asdict(outcome)}
+        current = order.folder.release_of("current")
+        refused = Outcome(REFUSED, current, current, order.target, reason=str(error))
+        module.fail_json(msg=f"{service}: {error}", service=service, **refused.as_dict())
+    result = {"service": service, "changed": change, **outcome.as_dict()}
     if change:
         result["diff"] = {
-            "before": f"{service}: {outcome.before or 'none'}\n",
+            "before": f"{service}: {outcome.before or outcome.adopted or 'none'}\n",
             "after": f"{service}: {outcome.after or 'none'}\n",
         }
+    if outcome.warning:
+        module.warn(f"{service}: {outcome.warning}")
     if outcome.failed:
-        module.fail_json(msg=message(service, outcome), **result)
+        module.fail_json(msg=message(order, outcome), **result)
     module.exit_json(**result)
 
 

@@ -113,6 +113,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "services": {"type": "list", "elements": "raw", "required": True},
             "environments": {"type": "raw", "required": True},
+            "ports": {"type": "list", "elements": "int", "default": []},
             "findings": {"type": "dict"},
             "models": {"type": "list", "elements": "dict", "default": []},
             "variables": {"type": "dict", "default": {}, "no_log": True},
@@ -128,7 +129,7 @@ def main() -> None:
     # The action plugin sends names of services, and of environments those by prefix.
     given = module.params
     try:
-        facts = read_host(given["root"], given["services"], given["environments"])
+        facts = read_host(given["root"], given["services"], given["environments"], given["ports"])
     except DeployError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -25,7 +25,8 @@ options:
     type: dict
     required: true
   environment_results:
-    description: Results of M(deployer.sglang.environment), one an environment, each with C(name), C(digest), C(path).
+    description: Results of M(deployer.sglang.environment), one an environment, each with C(name), C(digest), C(path),
+      and C(packages) where it is built.
     type: list
     elements: dict
     required: true
@@ -106,7 +107,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Release, StagedRelease
-from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, check_options, stage
+from ansible_collections.deployer.sglang.plugins.module_utils.staging import (
+    Settings,
+    changes,
+    check_options,
+    stage,
+)
 
 
 def main() -> None:
@@ -135,10 +141,11 @@ def main() -> None:
     try:
         for item in given["releases"]:
             staged = StagedRelease(item["id"], Release.from_dict(item["release"]), item["launch"], item["unit"])
-            would_write = changes(staged, item["gate"], item["role"])
+            settings = Settings(item["gate"], item["handover"])
+            would_write = changes(staged, settings, item["role"])
             different.update(would_write)
             if not module.check_mode:
-                stage(staged, item["gate"], item["role"])
+                stage(staged, settings, item["role"])
             elif would_write and os.path.exists(staged.release.argv[0]):
                 check_options(staged.release)
     except DeployError as error:

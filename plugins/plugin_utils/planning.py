@@ -83,8 +83,9 @@ def launches(
         path = planned.in_place or store.model(name, planned.digest or UNKNOWN_DIGEST)
         model = Artifact(name, planned.digest, path)
         environment = Artifact(report.name, report.digest, report.path)
-        release = plan_release(service, environment, model, placement)
+        release = plan_release(service, environment, model, placement, report.versions)
         known = planned.digest and report.digest
         identifier = rendered(release, launch_template, unit_template)["id"] if known else ""
-        found[service.name, one.role] = Launch(identifier, release.argv, release.variables)
+        argv = release.command(identifier) if identifier else release.argv
+        found[service.name, one.role] = Launch(identifier, argv, release.variables)
     return found

@@ -47,7 +47,7 @@ def render_launch(source: str, release: Release, identifier: str) -> str:
         release=release,
         id=identifier,
         variables=sorted(variables.items()),
-        command=flag_lines(release.argv),
+        command=flag_lines(release.command(identifier)),
     )
 
 

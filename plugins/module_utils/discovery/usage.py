@@ -18,7 +18,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import read_
 from ansible_collections.deployer.sglang.plugins.module_utils.release import RELEASE_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 
-ROLES = ("current", "previous", "predecessor")
+ROLES = ("current", "previous", "predecessor", "adopted")
 LARGEST_MAPS = 8 * 2**20  # bytes
 _GONE = " (deleted)"  # what /proc adds to the path of a program that was replaced or removed
 _PACKAGES = re.compile(rb"(/\S.*?)/lib(?:64)?/python\d+\.\d+t?/site-packages/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,13 @@ class Engine:
         read_options: those files' texts and the installed version -> the options that it knows; runs nothing of it.
         read_templates: the same texts -> the system prompt that each chat template adds by itself.
         aliases: other spellings of an option -> the one that launch scripts have.
+        progress: regular expressions of what it logs on its way to be ready.
+        load_paths: paths, newest first, of which one tells how busy it is; none where it does not tell.
+        read_load: such a path's answer, as JSON -> how many requests run or wait; None where it does not say.
+        identity_option: the option whose value a running engine tells; '' for none.
+        identity_since: the first version that has it.
+        identity_paths: paths, newest first, of which one answers with that value.
+        identity_key: its name in the answer.
     """
 
     name: str
@@ -54,6 +62,24 @@ class Engine:
     aliases: Mapping[str, str] = field(default_factory=dict)
     imports: Sequence[str] = ()
     check_module: str = ""
+    progress: Sequence[str] = ()
+    load_paths: Sequence[str] = ()
+    read_load: Callable[[Any], int | None] = lambda answer: None
+    identity_option: str = ""
+    identity_since: str = ""
+    identity_paths: Sequence[str] = ()
+    identity_key: str = ""
+
+    def identity_in(self, version: str, options: Mapping[str, Any]) -> str:
+        """The option by which this version can be told its release's id, unless the service sets it; '' for none.
+
+        Args:
+            version: of the engine's package in the environment; '' where it is not known.
+            options: of the service.
+        """
+        own = self.identity_option.lstrip("-").replace("-", "_") in self.canonical(options)
+        has = bool(self.identity_option) and _numbers(version) >= _numbers(self.identity_since)
+        return self.identity_option if has and not own else ""
 
     def canonical(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options by the names that launch scripts have; of two spellings of one option the first counts."""
@@ -61,6 +87,12 @@ class Engine:
         for name, value in options.items():
             named.setdefault(self.aliases.get(name, name), value)
         return named
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release segment of a version, as PEP 440 has it: `0.5.3rc1` -> (0, 5, 3)."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(number) for number in found.group().split(".")) if found else ()
 
 
 def option_values(value: Any) -> Sequence[str]:

@@ -54,4 +54,12 @@ ENGINE = Engine(
     read_options=read_options,
     read_templates=read_template_defaults,
     imports=("torch", "transformers", "llamafactory.hparams"),
+    # transformers 4 loads shard by shard, 5 weight by weight; both draw bars of tqdm.
+    progress=(
+        r"loading (?:configuration|weights) file",
+        r"Loading (?:checkpoint shards|weights):",
+        r"KV cache is enabled",
+        r"all params:",
+        r"Application startup complete|Uvicorn running on",
+    ),
 )

@@ -35,6 +35,22 @@ ALIASES = {
     "speculative_draft_model": "speculative_draft_model_path",
 }
 
+# What 0.5.23 and 0.4.9 log on their way: bars of tqdm, one line a shard, and marks around each step. Under systemd a
+# bar that is drawn over itself (CUDA graphs, DeepGEMM) arrives when it is full: the marks have to do until then.
+PROGRESS = (
+    r"Init torch distributed (?:begin|end)",
+    r"Load weight (?:begin|end)",
+    r"Loading .*checkpoint shards",
+    r"Loading safetensors using",
+    r"Multi-thread loading",
+    r"KV Cache is allocated|Memory pool (?:begin|end)",
+    r"Capture .*\b(?:begin|end)\b",
+    r"Capturing (?:batches|num tokens)|Compiling num tokens",
+    r"DeepGEMM (?:warmup|JIT)",
+    r"max_total_num_tokens=",
+    r"Application startup complete|Uvicorn running on",
+)
+
 
 def command(endpoint: Endpoint, options: Mapping[str, Any]) -> list[str]:
     """`-m sglang.launch_server` (in every version; `sglang serve` exists since 0.5.9) with one flag an option."""
@@ -65,6 +81,37 @@ def variables(endpoint: Endpoint) -> dict[str, str]:
     return {}
 
 
+def read_load(answer: Any) -> int | None:
+    """How many requests run or wait.
+
+    `/v1/loads` (0.5.23, entrypoints/v1_loads.py) has one entry a data parallel rank, with what queues elsewhere beside
+    it. `/get_load` of 0.5 has `num_reqs`, waiting ones included, a rank; that of 0.4.9 has one number of tokens, of
+    which only zero says how many requests there are: more is counted as one.
+    """
+    if isinstance(answer, Mapping) and "load" in answer:
+        return min(1, max(0, _count(answer, "load")))
+    loads = answer.get("loads") if isinstance(answer, Mapping) else answer
+    if not isinstance(loads, list) or not loads or not all(isinstance(load, Mapping) for load in loads):
+        return None
+    total = 0
+    for load in loads:
+        if "num_running_reqs" in load:
+            total += _count(load, "num_running_reqs") + _count(load, "num_waiting_reqs")
+            queues = load.get("queues")
+            if isinstance(queues, Mapping):
+                total += sum(_count(queues, name) for name in ("grammar", "paused", "retracted"))
+        elif "num_reqs" in load:
+            total += _count(load, "num_reqs")
+        else:
+            return None
+    return total
+
+
+def _count(entry: Mapping[str, Any], key: str) -> int:
+    value = entry.get(key)
+    return value if isinstance(value, int) else 0
+
+
 ENGINE = Engine(
     name="sglang",
     package="sglang",
@@ -87,4 +134,12 @@ ENGINE = Engine(
     aliases=ALIASES,
     imports=("torch", "transformers", "sglang.srt.server_args"),
     check_module="sglang.check_env",
+    progress=PROGRESS,
+    load_paths=("/v1/loads", "/get_load"),
+    read_load=read_load,
+    # Of August 2025 (sglang PR 8795): later than 0.4.9, seen in 0.5.23. Versions between may have it before this one.
+    identity_option="--weight-version",
+    identity_since="0.5.3",
+    identity_paths=("/model_info", "/get_model_info"),
+    identity_key="weight_version",
 )

@@ -84,6 +84,7 @@ CATALOGUE: dict[str, str] = {
     # what serves before
     "served-name-lost": ERROR,
     "served-name-differs": ERROR,
+    "service-adopted": INFO,
     "predecessor-overlap": INFO,
     "predecessor-by-hand": WARNING,
     "chat-template-differs": WARNING,

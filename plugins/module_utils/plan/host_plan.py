@@ -18,9 +18,11 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import choose_gpus, gpu_named_by, with_unlisted
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import Check, check_host, failed
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import (
+    adoption_finding,
     as_if_ended,
     by_hand_finding,
     started_by_hand,
+    to_adopt,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import (
     ServicePlan,
@@ -117,10 +119,14 @@ def _as_services_will_find_it(
         if running.runs:
             host = dataclasses.replace(host, gpus=with_unlisted(host.gpus, name, running.gpus))
     for service in services:
-        listener = started_by_hand(service, host)
+        where = f"inference_services[{service.name}]"
+        listener = to_adopt(service, host)
+        say = adoption_finding
+        if listener is None:
+            listener, say = started_by_hand(service, host), by_hand_finding
         if listener is not None:
             host = as_if_ended(host, service.name, listener)
-            found[service.name] = (by_hand_finding(f"inference_services[{service.name}]", listener),)
+            found[service.name] = (say(where, listener),)
     return dataclasses.replace(around, host=host), found
 
 

@@ -99,6 +99,22 @@ def running_findings(where: str, service: Service, running: Running | None) -> I
         )
 
 
+def to_adopt(service: Service, host: HostFacts) -> Listener | None:
+    """What somebody else started on the service's port and a rollout takes over."""
+    return next((one for one in host.listeners if one.port == service.port and one.adopts and not one.service), None)
+
+
+def adoption_finding(where: str, listener: Listener) -> Finding:
+    """What the cut-over records and stops, and a rollback starts again."""
+    return finding(
+        "service-adopted",
+        f"{where}.port",
+        f"{listener.who} serves port {listener.port} and was not deployed: the cut-over records it as a release and "
+        "stops it",
+        "nothing to do: rollback --to @adopted starts exactly that command again",
+    )
+
+
 def started_by_hand(service: Service, host: HostFacts) -> Listener | None:
     """The predecessor where somebody started it by hand: on its port, and computing on one of its GPUs.
 

@@ -13,6 +13,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings impo
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import ServicePlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.strategy import strategy_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[
         "model": {"name": service.model.name, "source": service.model.source},
         "current": dataclasses.asdict(running) if running else None,
         "next": launch.release if launch else "",
+        "strategy": dataclasses.asdict(strategy_of(service, plan.gpus, host)) if plan.role == "service" else None,
         "gpus_wanted": list(service.gpus),
         "gpus": [_gpu(gpu, service.name) for gpu in plan.gpus],
         "parallelism": dataclasses.asdict(plan.parallelism),

@@ -70,7 +70,7 @@ class ServiceState:
     Args:
         name: the service.
         releases: those in its folder.
-        links: current, previous, predecessor -> release id.
+        links: current, previous, predecessor, adopted -> release id.
         committed_at: when `current` was pointed to its release, seconds since the epoch.
         transaction: ids of the releases that transaction.json names.
         busy: a cut-over holds the lock, and may be about to name any release.

@@ -21,11 +21,15 @@ from ansible_collections.deployer.sglang.plugins.module_utils.pruning.rules impo
     ServiceState,
     Snapshot,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.release import GATE_FILE, RELEASE_FILE
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    GATE_FILE,
+    HANDOVER_FILE,
+    RELEASE_FILE,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
-LINKS = ("current", "previous", "predecessor")
+LINKS = ("current", "previous", "predecessor", "adopted")
 ARTIFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
 WORK = re.compile(r"\.(?P<name>.+)\.(build|replaced)")  # beside an environment that is built, or built again
 ARRIVING = re.compile(r"[0-9a-f]{64}(\.landing)?")
@@ -256,7 +260,7 @@ def _release(path: str) -> PlacedRelease:
 
 def _staged_at(path: str) -> float:
     """When a release was staged last: a release that is staged again with another gate has that written anew."""
-    files = [os.path.join(path, name) for name in (RELEASE_FILE, GATE_FILE)]
+    files = [os.path.join(path, name) for name in (RELEASE_FILE, GATE_FILE, HANDOVER_FILE)]
     return max(_written(file) for file in files if os.path.lexists(file))
 
 

@@ -56,33 +56,39 @@ class SystemdSupervisor:
         self._drop_candidate()
         self._write_committed(staged)
         self._start()
-        _systemctl("enable", self.unit)
+        systemctl("enable", self.unit)
 
     def commit(self, staged: StagedRelease) -> None:
         """Write the unit to /etc, enable it, and forget the one in /run; the process runs on."""
         self._write_committed(staged)
         self._drop_candidate()
-        _systemctl("enable", self.unit)
-        _systemctl("daemon-reload")
+        systemctl("enable", self.unit)
+        systemctl("daemon-reload")
         # Runs already, unless it died since the gate: the candidate was not to be started again, this unit is.
-        _systemctl("start", self.unit)
+        systemctl("start", self.unit)
+
+    def install(self, staged: StagedRelease) -> None:
+        """Have the release started at boot, and nothing now: it runs already, and not by this unit."""
+        self._write_committed(staged)
+        systemctl("daemon-reload")
+        systemctl("enable", self.unit)
 
     def forget(self) -> None:
         """Disable the unit and remove it."""
         path = os.path.join(COMMITTED, self.unit)
         self._drop_candidate()
         if os.path.exists(path):
-            _systemctl("disable", self.unit)
+            systemctl("disable", self.unit)
             os.unlink(path)
             sync_directory(COMMITTED)
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
 
     def request_stop(self, timeout: int) -> None:
         """SIGTERM to the main process, SIGKILL to all that is left after the unit's TimeoutStopSec."""
         if self._show("LoadState")["LoadState"] == "loaded":
-            _systemctl("stop", self.unit, timeout=timeout + 60)
+            systemctl("stop", self.unit, timeout=timeout + 60)
             self._drop_candidate()
-            _systemctl("daemon-reload")
+            systemctl("daemon-reload")
 
     def log_tail(self, lines: int) -> str:
         """The last lines in the journal of the unit's newest start."""
@@ -93,9 +99,9 @@ class SystemdSupervisor:
         return done.stdout.strip()
 
     def _start(self) -> None:
-        _systemctl("daemon-reload")
-        _systemctl("reset-failed", self.unit, check=False)  # nothing to reset is no failure
-        _systemctl("start", self.unit)
+        systemctl("daemon-reload")
+        systemctl("reset-failed", self.unit, check=False)  # nothing to reset is no failure
+        systemctl("start", self.unit)
 
     def _write_committed(self, staged: StagedRelease) -> None:
         """The unit in /etc, left alone when it is right: a full disk must not keep it from starting."""
@@ -110,12 +116,12 @@ class SystemdSupervisor:
             sync_directory(CANDIDATE)
 
     def _show(self, *properties: str) -> dict[str, str]:
-        text = _systemctl("show", "--property", ",".join(properties), self.unit)
+        text = systemctl("show", "--property", ",".join(properties), self.unit)
         found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         return {name: found.get(name, "") for name in properties}
 
 
-def _systemctl(*words: str, timeout: int = 90, check: bool = True) -> str:
+def systemctl(*words: str, timeout: int = 90, check: bool = True) -> str:
     """Run systemctl and give its output.
 
     Raises:

@@ -20,3 +20,11 @@ def test_a_run_has_a_folder_that_others_cannot_read(tmp_path: Path) -> None:
 def test_arguments_of_modules_are_not_kept() -> None:
     result = {"outcome": "restored", "invocation": {"module_args": {"password": "canary"}}, "log": "prompt"}
     assert kept(result) == {"outcome": "restored"}
+
+
+def test_of_a_failure_its_kind_is_kept_and_no_line_of_a_log() -> None:
+    assert kept({"failure": {"kind": "oom", "evidence": ["a prompt"]}, "adopted": "aaaa"}) == {
+        "failure": "oom",
+        "adopted": "aaaa",
+    }
+    assert kept({"failure": {"kind": "", "evidence": []}, "adopted": ""}) == {}

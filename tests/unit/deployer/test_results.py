@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import PREFIX
-from deployer.results import CUTOVER, MODEL_VERIFY, VERIFY, Summary, parse_event, progress_line, started_task
+from deployer.results import (
+    CUTOVER,
+    MODEL_VERIFY,
+    ROLLOUT,
+    STATUS,
+    VERIFY,
+    Summary,
+    parse_event,
+    progress_line,
+    started_task,
+)
 
 
 def event(host: str, kind: str, action: str = "deployer.sglang.preflight", **result: Any) -> dict[str, Any]:
@@ -58,6 +68,44 @@ LOOP_FAILED = event("b", "runner_on_failed", CUTOVER, msg="One or more items fai
 )
 def test_the_exit_code_says_what_happened_to_the_service(events: list[Any], status: int, code: int) -> None:
     assert summed(*events).exit_code(status) == code
+
+
+COMMITTED = [event("a", "runner_on_start", CUTOVER), cutover("a", "committed"), event("a", "runner_on_ok", CUTOVER)]
+RESTORED = [cutover("b", "restored", "runner_item_on_failed"), LOOP_FAILED]
+
+
+@pytest.mark.parametrize(
+    ("events", "kind", "interrupted", "code"),
+    [
+        (COMMITTED, "request", False, 4),
+        (COMMITTED, "request", True, 4),
+        ([], "request", False, 4),
+        ([event("b", "runner_on_start")], "", True, 4),
+        ([*COMMITTED, *RESTORED], "failures", False, 1),
+        ([*COMMITTED, *RESTORED], "failures", True, 1),
+        ([event("b", "runner_on_failed", msg="no disk")], "failures", False, 2),
+        (COMMITTED, "hook", False, 1),
+        ([*COMMITTED, event("b", "runner_on_start", CUTOVER)], "", True, 3),
+    ],
+)
+def test_a_run_that_was_ended_is_never_called_refused(events: Any, kind: str, interrupted: bool, code: int) -> None:
+    ended = [event("b", "runner_on_failed", ROLLOUT, stopped=kind, msg="why")] if kind else []
+    summary = summed(*events, *ended)
+    assert summary.exit_code(2 if kind else 254, interrupted) == code
+    assert (summary.stopped, summary.stopped_why) == (kind, "why" if kind else "")
+
+
+def test_what_stops_a_run_is_no_failure_of_the_host_that_it_was_said_on() -> None:
+    summary = summed(*COMMITTED, event("b", "runner_on_failed", ROLLOUT, stopped="failures", msg="why"))
+    assert summary.lost == [] and set(summary.hosts) == {"a", "b"}
+
+
+@pytest.mark.parametrize(("state", "code"), [("serving", 4), ("changing", 3), ("failing", 3)])
+def test_a_cut_over_that_was_not_seen_to_its_end_is_told_from_what_serves(state: str, code: int) -> None:
+    unseen = summed(event("b", "runner_on_start", CUTOVER))
+    status = summed(event("b", "runner_on_ok", STATUS, services=[{"service": "s", "state": state}]))
+    assert unseen.settled_by(status).exit_code(254, interrupted=True) == code
+    assert unseen.settled_by(Summary()).exit_code(254, interrupted=True) == 3
 
 
 def test_the_reason_of_a_failure_is_that_of_the_item_not_of_the_loop() -> None:

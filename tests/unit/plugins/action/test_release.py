@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.action.release import with_gpus
+from ansible_collections.deployer.sglang.plugins.action.release import package_versions, with_gpus
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Artifact,
@@ -17,6 +18,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     Release,
     plan_release,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import (
     flag_lines,
@@ -41,9 +43,9 @@ SERVICE: dict[str, Any] = {
 }
 
 
-def planned(placement: Placement = PLACEMENT, **changes: Any) -> Release:
+def planned(placement: Placement = PLACEMENT, version: str = "0.4.9.post2", **changes: Any) -> Release:
     (parsed,), _ = parse_services([{**SERVICE, **changes}], {"sglang": {"lock": "x"}})
-    return plan_release(parsed, ENVIRONMENT, MODEL, placement)
+    return plan_release(parsed, ENVIRONMENT, MODEL, placement, {"sglang": version})
 
 
 def test_sglang_gets_its_flags_and_the_promised_name() -> None:
@@ -87,6 +89,39 @@ def test_the_id_follows_from_everything_that_runs_and_from_nothing_else() -> Non
         rendered(planned(), LAUNCH + "\n", UNIT)["id"],
     ]
     assert len({first, *changed}) == 6
+
+
+@pytest.mark.parametrize(
+    ("version", "has"),
+    [("0.5.3", True), ("0.5.23", True), ("1.0", True), ("0.5.2", False), ("0.4.9.post2", False), ("", False)],
+)
+def test_an_sglang_that_can_is_told_its_release(version: str, has: bool) -> None:
+    release = planned(version=version)
+    found = rendered(release, LAUNCH, UNIT)
+    assert ("identity_option" in release.as_dict()) == has
+    assert (f"--weight-version {found['id']}" in found["launch"]) == has
+    assert "--weight-version" not in release.argv
+    assert Release.from_dict(release.as_dict()) == release
+    assert (found["id"] != rendered(planned(), LAUNCH, UNIT)["id"]) == has
+
+
+def test_a_weight_version_of_the_service_s_own_stays() -> None:
+    release = planned(version="0.5.23", options={"weight-version": "v7"})
+    assert release.identity_option == ""
+    assert release.argv[-2:] == ("--weight-version", "v7")
+
+
+def test_llamafactory_is_told_nothing() -> None:
+    assert planned(version="0.5.23", engine="llamafactory", options={}).identity_option == ""
+
+
+def test_versions_are_those_of_the_environment_or_of_the_lock_that_it_will_be_built_from(tmp_path: Path) -> None:
+    (tmp_path / "conda-linux-64.lock").write_text("@EXPLICIT\n")
+    (tmp_path / "requirements.lock").write_text(f"sglang==0.5.23 --hash=sha256:{'0' * 64}\n")
+    locked = Environment("sglang", lock=tmp_path.name)
+    assert package_versions({"packages": {"sglang": "0.5.9"}}, locked, None) == {"sglang": "0.5.9"}
+    assert package_versions({}, locked, str(tmp_path.parent)) == {"sglang": "0.5.23"}
+    assert package_versions({}, Environment("x", prefix="/opt/x"), None) == {}
 
 
 def test_one_option_in_two_spellings_is_one_flag_by_its_long_name() -> None:

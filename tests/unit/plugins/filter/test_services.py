@@ -89,4 +89,9 @@ def test_a_judgement_of_no_finding_is_named() -> None:
 
 
 def test_a_cut_over_is_waited_for_at_least_as_long_as_two_gates_take() -> None:
-    assert FILTERS["cutover_seconds"]([SERVICE], ENVIRONMENTS) > 2 * 3600
+    assert FILTERS["cutover_seconds"]([SERVICE], ENVIRONMENTS) > 2 * 6 * 3600
+    small = {**SERVICE, "gate": {"ready_timeout": 5}}
+    assert FILTERS["cutover_seconds"]([small], ENVIRONMENTS) > 2 * 10**12 / 100_000_000
+    asking = {**SERVICE, "gate": {"ready_timeout": 3600, "generations": [{"prompt": "x", "max_latency": 300}]}}
+    longer = FILTERS["cutover_seconds"]([asking], ENVIRONMENTS) - FILTERS["cutover_seconds"]([SERVICE], ENVIRONMENTS)
+    assert longer >= 2 * 300

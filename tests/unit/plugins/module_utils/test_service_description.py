@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Generation, Handover
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     parse_services,
     placement_problems,
@@ -82,6 +85,27 @@ def test_a_model_without_a_name_has_its_folder_s() -> None:
     assert (service.model.name, service.model.named) == ("qwen3", False)
 
 
+def test_a_gate_and_a_gateway_become_data() -> None:
+    generations = [{"prompt": "1+1?", "pattern": r"\b2\b", "max_latency": "2.5", "max_tokens": 4}, {"prompt": "Hi"}]
+    gateway = {"drain": ["lb", "drain", 8001], "restore": ["lb", "restore"], "timeout": 5}
+    raw = {**SERVICE, "gate": {"ready_timeout": "900", "generations": generations}, "gateway": gateway}
+    (service,), _ = parse_services([raw], ENVIRONMENTS)
+    assert service.gate == Gate(
+        ready_timeout=900, generations=(Generation("1+1?", r"\b2\b", 2.5, 4), Generation("Hi", "", 0, 64))
+    )
+    assert service.handover == Handover(30, ("lb", "drain", "8001"), ("lb", "restore"), 5)
+    assert service.predecessor is not None
+    assert (service.predecessor.gate, service.predecessor.handover) == (service.gate, service.handover)
+
+
+def test_a_gate_and_a_handover_survive_json() -> None:
+    gate = Gate(ready_timeout=7, generations=(Generation("1+1?", "2", 2.5, 4),))
+    assert Gate.from_dict({**json.loads(json.dumps(dataclasses.asdict(gate))), "later": 1}) == gate
+    handover = Handover(5, ("a", "b"), ("c",), 9)
+    assert Handover.from_dict(json.loads(json.dumps(dataclasses.asdict(handover)))) == handover
+    assert (Gate.from_dict({}), Handover.from_dict({})) == (Gate(), Handover())
+
+
 def test_a_predecessor_inherits_what_it_does_not_say() -> None:
     (service,), _ = parse_services([SERVICE], ENVIRONMENTS)
     assert service.predecessor is not None
@@ -107,6 +131,28 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("environment_variables", {"A-B": "x"}, "is no name of an environment variable"),
         ("model.source", "", "code2sql].model.source: is missing"),
         ("gate", {"redy_timeout": 3}, "did you mean ready_timeout?"),
+        ("gate", {"progress_timeout": 0}, "gate.progress_timeout: is 0. Fix: give a whole number from 1 to 86400"),
+        ("gate", {"generations": "1+1"}, "gate.generations: is str, and no list"),
+        ("gate", {"generations": [{"pattern": "2"}]}, "gate.generations[0].prompt: is missing"),
+        ("gate", {"generations": [{"prompt": "1+1?", "patern": "2"}]}, "generations[0].patern: unknown key"),
+        ("gate", {"generations": [{"prompt": "1+1?", "pattern": "(2"}]}, "pattern: '(2' is no regular expression"),
+        ("gate", {"generations": [{"prompt": "1+1?", "pattern": 2}]}, "quote it: it is a regular expression"),
+        ("gate", {"generations": [{"prompt": "1+1?", "max_latency": "soon"}]}, "max_latency: is 'soon'"),
+        ("gate", {"generations": [{"prompt": "1+1?", "max_latency": float("nan")}]}, "max_latency: is nan"),
+        ("drain_timeout", -1, "drain_timeout: is -1. Fix: give a whole number from 0 to 3600"),
+        (
+            "gateway",
+            {"drain": "drain.sh 8001"},
+            "gateway.drain: is str, and no list. Fix: give the words of the command",
+        ),
+        ("gateway", {"drain": ["drain.sh"]}, "gateway.restore: is missing"),
+        (
+            "gateway",
+            {"drain": ["curl", "-H", "Authorization: Bearer hush"]},
+            "gateway.drain: would stand in a world-readable",
+        ),
+        ("gateway", {"restore": ["x", None]}, "None is no word of a command"),
+        ("gateway", {"drian": ["x"]}, "did you mean drain?"),
         ("predecessor.engine", "vllm", "predecessor.engine: is 'vllm'"),
         ("name", "Code 2 SQL", "name: is 'Code 2 SQL'"),
         ("name", "code2sql\n", "name: is 'code2sql\\n'"),
@@ -178,9 +224,19 @@ json_values = st.recursive(
 )
 
 
-@given(key=st.sampled_from(sorted(SERVICE)), value=json_values)
+@given(key=st.sampled_from([*sorted(SERVICE), "gate", "gateway", "drain_timeout"]), value=json_values)
 def test_any_value_of_any_key_is_accepted_or_explained(key: str, value: Any) -> None:
     try:
         parse_services([{**SERVICE, key: value}], ENVIRONMENTS)
     except DeployError as error:
         assert error.detail
+
+
+@given(value=json_values)
+def test_any_value_within_a_gate_or_a_gateway_is_accepted_or_explained(value: Any) -> None:
+    gate = {"generations": [{"prompt": value, "pattern": value, "max_latency": value}]}
+    for key, nested in (("gate", gate), ("gateway", {"drain": value, "restore": value, "timeout": value})):
+        try:
+            parse_services([{**SERVICE, key: nested}], ENVIRONMENTS)
+        except DeployError as error:
+            assert error.detail

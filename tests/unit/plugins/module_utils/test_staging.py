@@ -13,10 +13,18 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import engines, staging
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.release import Artifact, Release, StagedRelease
-from ansible_collections.deployer.sglang.plugins.module_utils.staging import changes, stage
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    Artifact,
+    Release,
+    StagedRelease,
+    load_gate,
+    load_handover,
+    load_release,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Handover
+from ansible_collections.deployer.sglang.plugins.module_utils.staging import Settings, changes, stage
 
-GATE = {"ready_timeout": 5}
+SETTINGS = Settings({"ready_timeout": 5}, {"drain_timeout": 3})
 
 
 @pytest.fixture
@@ -47,37 +55,48 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StagedRelease:
 
 def test_what_is_staged_is_there_and_a_second_look_finds_no_change(staged: StagedRelease) -> None:
     folder = Path(staged.release.root) / "services" / "code2sql"
-    names = {Path(path).name for path in changes(staged, GATE, "service")}
-    assert names == {"release.json", "launch.sh", "unit.service", "gate.json"}
+    names = {Path(path).name for path in changes(staged, SETTINGS, "service")}
+    assert names == {"release.json", "launch.sh", "unit.service", "gate.json", "handover.json", "SHA256SUMS"}
     assert not folder.exists()
-    stage(staged, GATE, "service")
-    assert changes(staged, GATE, "service") == {}
+    stage(staged, SETTINGS, "service")
+    assert changes(staged, SETTINGS, "service") == {}
     assert stat.S_IMODE((folder / "releases" / "one" / "launch.sh").stat().st_mode) == 0o755
     assert stat.S_IMODE((folder / "state").stat().st_mode) == 0o750
 
 
-def test_a_changed_gate_is_a_change_of_its_own(staged: StagedRelease) -> None:
-    stage(staged, GATE, "service")
-    assert {Path(path).name for path in changes(staged, {"ready_timeout": 6}, "service")} == {"gate.json"}
+def test_a_changed_gate_or_handover_is_a_change_of_its_own(staged: StagedRelease) -> None:
+    stage(staged, SETTINGS, "service")
+    folder = Path(staged.release.root) / "services" / "code2sql" / "releases" / "one"
+    assert load_handover("", str(folder.parent / "adopted"), str(folder)) == Handover(drain_timeout=3)
+    assert load_handover(str(folder.parent / "adopted")) == Handover()
+    for changed, name in (
+        (Settings({"ready_timeout": 6}, SETTINGS.handover), "gate.json"),
+        (Settings({"ready_timeout": 6}, {"drain_timeout": 4}), "handover.json"),
+    ):
+        assert {Path(path).name for path in changes(staged, changed, "service")} == {name}
+        stage(staged, changed, "service")
+        assert changes(staged, changed, "service") == {}
+    assert (load_gate(str(folder)).ready_timeout, load_handover(str(folder)).drain_timeout) == (6, 4)
+    assert load_release(str(folder)) == staged
 
 
 def test_a_predecessor_is_linked_and_the_link_follows(staged: StagedRelease) -> None:
-    stage(staged, GATE, "predecessor")
+    stage(staged, SETTINGS, "predecessor")
     link = Path(staged.release.root) / "services" / "code2sql" / "predecessor"
     assert os.readlink(link) == "releases/one"
     other = dataclasses.replace(staged, id="two")
-    change = changes(other, GATE, "predecessor")[str(link)]
+    change = changes(other, SETTINGS, "predecessor")[str(link)]
     assert (change.before, change.after) == ("releases/one", "releases/two")
-    stage(other, GATE, "predecessor")
+    stage(other, SETTINGS, "predecessor")
     assert os.readlink(link) == "releases/two"
 
 
 def test_a_release_that_was_tampered_with_is_written_anew(staged: StagedRelease) -> None:
-    stage(staged, GATE, "service")
+    stage(staged, SETTINGS, "service")
     script = Path(staged.release.root) / "services" / "code2sql" / "releases" / "one" / "launch.sh"
     script.write_text("#!/bin/sh\nrm -rf /\n")
-    assert changes(staged, GATE, "service")[str(script)].after == "#!/bin/sh\n"
-    stage(staged, GATE, "service")
+    assert changes(staged, SETTINGS, "service")[str(script)].after == "#!/bin/sh\n"
+    stage(staged, SETTINGS, "service")
     assert script.read_text() == "#!/bin/sh\n"
 
 
@@ -85,8 +104,14 @@ def test_options_that_the_engine_refuses_leave_nothing_staged(staged: StagedRele
     release = dataclasses.replace(staged.release, argv=(*staged.release.argv, "--unknown"))
     wrong = dataclasses.replace(staged, release=release)
     with pytest.raises(DeployError, match=r"refuses its options: .*unrecognized arguments: --unknown"):
-        stage(wrong, GATE, "service")
+        stage(wrong, SETTINGS, "service")
     assert not (Path(release.root) / "services" / "code2sql" / "releases" / "one").exists()
+
+
+def test_the_option_that_tells_the_release_is_read_by_the_engine_s_parser_too(staged: StagedRelease) -> None:
+    wrong = dataclasses.replace(staged, release=dataclasses.replace(staged.release, identity_option="--no-such"))
+    with pytest.raises(DeployError, match="unrecognized arguments: --no-such id"):
+        stage(wrong, SETTINGS, "service")
 
 
 def test_an_engine_that_cannot_be_loaded_is_told_from_wrong_options(
@@ -95,4 +120,4 @@ def test_an_engine_that_cannot_be_loaded_is_told_from_wrong_options(
     engine = dataclasses.replace(engines.engine_named("sglang"), option_check="import no_such_engine")
     monkeypatch.setattr(staging, "engine_named", lambda name: engine)
     with pytest.raises(DeployError, match="cannot be loaded: ModuleNotFoundError"):
-        stage(staged, GATE, "service")
+        stage(staged, SETTINGS, "service")

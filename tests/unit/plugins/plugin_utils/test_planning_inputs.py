@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.deployer.sglang.plugins.action.release import package_versions
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import INSTALLERS
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files, listing_digest
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Model
+from ansible_collections.deployer.sglang.plugins.module_utils.release import Artifact, Placement, plan_release
+from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment, Model
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.plugin_utils import bundles, model_folders
 from ansible_collections.deployer.sglang.plugins.plugin_utils.bundles import report_bundle
 from ansible_collections.deployer.sglang.plugins.plugin_utils.cache import cache_file, cached
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hashes import cached_manifest, known_manifest
 from ansible_collections.deployer.sglang.plugins.plugin_utils.model_folders import model_folder
-from ansible_collections.deployer.sglang.plugins.plugin_utils.planned_models import planned_models
-from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import bytes_to_bring
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planned_models import PlannedModel, planned_models
+from ansible_collections.deployer.sglang.plugins.plugin_utils.planning import bytes_to_bring, launches
+from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import release_templates, rendered
 from demo.make_tiny_model import make_tiny_model
 from tests.doubles.hosts import host_facts
 
@@ -111,6 +118,25 @@ def test_the_digest_of_a_model_is_known_once_all_of_it_was_hashed(model: Path) -
     assert known_manifest(str(model)) == hashed
     (model / "config.json").write_text("{}")
     assert known_manifest(str(model)) is None
+
+
+@pytest.mark.parametrize("version", ["0.4.9.post2", "0.5.23"])
+def test_the_plan_and_staging_compute_the_same_release(version: str) -> None:
+    raw = {"name": "s", "port": 8001, "model": {"name": "m", "source": "/m"}, "engine": "sglang", "environment": "e"}
+    (service,), _ = parse_services([raw], {"e": {"prefix": "/opt/e"}})
+    placement = Placement("/opt/inference", "systemd", "inference", "10.0.0.5")
+    environment = EnvironmentReport("e", "/opt/e", "e" * 64, {"sglang": version})
+    model = PlannedModel(DeployError("not read"), digest="d" * 64)
+    plan = SimpleNamespace(services=[SimpleNamespace(service=service, role="service")])
+    found = launches(plan, {"e": environment}, {"/m": model}, placement)["s", "service"]  # type: ignore[arg-type]
+    path = Store("/opt/inference").model("m", "d" * 64)
+    artifacts = Artifact("e", "e" * 64, "/opt/e"), Artifact("m", "d" * 64, path)
+    versions = package_versions({"packages": {"sglang": version}}, Environment("e", prefix="/opt/e"), None)
+    release = plan_release(service, *artifacts, placement, versions)
+    staged = rendered(release, *release_templates())
+    assert found.release == staged["id"]
+    assert found.argv == release.command(staged["id"])
+    assert (found.argv[-2:] == ("--weight-version", staged["id"])) == (version == "0.5.23")
 
 
 @pytest.fixture

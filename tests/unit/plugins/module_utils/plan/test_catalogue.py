@@ -127,6 +127,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         listeners=(Listener(8001, "pid 9 of me: python -m llamafactory.cli", pids=(9,)),),
     )
     | service(predecessor={**BEFORE, "port": 8001, "gpus": [7]}),
+    "service-adopted": host(
+        listeners=(Listener(8001, "LLaMA-Factory, pid 9 of me", pids=(9,), adopts="llamafactory"),)
+    ),
     "tokenizer-missing": folder(tokenizer=False),
     "model-unseen": {"services": [{}], "models": {MODEL: ModelUnseen(f"gpu9:{MODEL} was not looked at")}},
     "model-shape-unknown": {"services": [{}], "models": {MODEL: ShapeUnknown(f"{MODEL}/config.json has no x", "wait")}},

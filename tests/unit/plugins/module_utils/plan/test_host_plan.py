@@ -347,6 +347,16 @@ def test_a_predecessor_that_was_started_by_hand_counts_as_ended() -> None:
     assert strange >= {"gpu-busy", "port-taken", "predecessor-overlap"}
 
 
+def test_what_a_rollout_adopts_counts_as_ended_whatever_the_description_says_of_it() -> None:
+    facts = gpu_facts(processes=[Process(7, 42, 31_000, "python")], users={42: "me"})
+    listener = Listener(8001, "LLaMA-Factory, pid 42 of me", pids=(41, 42), adopts="llamafactory")
+    plan = planned(host=host_facts(facts, listeners=(listener,)))
+    assert plan.services[0].pool == planned().services[0].pool
+    (said,) = [one for one in plan.findings if one.id == "service-adopted"]
+    assert (said.severity, said.message.partition(" serves")[0]) == (INFO, "LLaMA-Factory, pid 42 of me")
+    assert not {one.id for one in plan.findings} & {"gpu-busy", "port-taken", "predecessor-by-hand"}
+
+
 def test_memory_that_no_process_shows_is_the_service_s_that_runs_there() -> None:
     facts = gpu_facts(used={6: 60_000, 7: 60_000})
     running = Running("0123456789ab", "sglang", "code2sql", "m-0123456789ab", 8001, ("6", "7"), True)

@@ -3,117 +3,33 @@
 from __future__ import annotations
 
 import errno
-import getpass
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs, transaction
+from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover import transaction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
-    GATE_FILE,
     LAUNCH_FILE,
     Artifact,
-    Release,
     StagedRelease,
-    files_of,
     load_release,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.status import service_status
-from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
+from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import wait_until
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.process import ProcessSupervisor
-from ansible_collections.deployer.sglang.plugins.module_utils.transaction import cut_over, resolve
-from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import render_launch
-
-REPOSITORY = Path(__file__).parents[4]
-DOUBLE = REPOSITORY / "tests" / "doubles" / "openai_server.py"
-LAUNCH = (REPOSITORY / "roles" / "release" / "templates" / "launch.sh.j2").read_text()
-SERVICE = "code2sql"
+from tests.doubles.released_host import DOUBLE, SERVICE, ReleasedHost
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Host:
-    """One service's folder on this machine, with releases that run the double."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = str(root)
-        self.port = free_port()
-        self.folder = Store(self.root).service(SERVICE)
-        for path in (self.folder.releases, self.folder.state, str(root / "model")):
-            os.makedirs(path)
-
-    def stage(self, release_id: str, fault: str = "none", **changes: object) -> str:
-        argv = (sys.executable, str(DOUBLE), "--port", str(self.port), "--served-model-name", SERVICE)
-        values: dict[str, object] = {
-            "service": SERVICE,
-            "engine": "sglang",
-            "argv": (*argv, "--fault", fault),
-            "variables": {"PATH": os.defpath},
-            "environment": Artifact("x", "e" * 64, sys.prefix),
-            "model": Artifact("m", "d" * 64, f"{self.root}/model"),
-            "served_name": SERVICE,
-            "gpus": (),
-            "host": "127.0.0.1",
-            "port": self.port,
-            "supervisor": "process",
-            "user": getpass.getuser(),
-            "root": self.root,
-            "working_directory": self.folder.state,
-            "stop_timeout": 2,
-            **changes,
-        }
-        release = Release(**values)  # type: ignore[arg-type]
-        staged = StagedRelease(release_id, release, render_launch(LAUNCH, release, release_id), "")
-        target = self.folder.release(release_id)
-        os.makedirs(target)
-        for name, text in files_of(staged).items():
-            write_file(os.path.join(target, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
-        gate = {"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5}
-        write_file(os.path.join(target, GATE_FILE), pretty_json(gate))
-        return release_id
-
-    def gate(self, release_id: str, **values: object) -> None:
-        path = os.path.join(self.folder.release(release_id), GATE_FILE)
-        write_file(path, pretty_json({"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5, **values}))
-
-    def cut_over(self, release_id: str):  # type: ignore[no-untyped-def]
-        return cut_over(self.root, SERVICE, release_id, "test")
-
-    @property
-    def run(self) -> RunState:
-        return supervisor_for("process", SERVICE, self.folder).state()
-
-    @property
-    def state(self) -> str:
-        return str(service_status(self.root, SERVICE, self.port)["state"])
-
-    def journal(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in Path(self.folder.journal).read_text().splitlines()]
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    host = Host(tmp_path)
-    yield host
-    stop(supervisor_for("process", SERVICE, host.folder), host.port, 0)
-
-
-def test_a_release_is_committed_and_a_second_run_changes_nothing(host: Host) -> None:
+def test_a_release_is_committed_and_a_second_run_changes_nothing(host: ReleasedHost) -> None:
     outcome = host.cut_over(host.stage("one"))
     assert (outcome.outcome, outcome.before, outcome.after) == ("committed", None, "one")
     assert host.state == "serving"
@@ -122,12 +38,12 @@ def test_a_release_is_committed_and_a_second_run_changes_nothing(host: Host) -> 
     assert host.run.main_pid == pid
 
 
-def test_the_next_release_replaces_it_and_previous_names_the_way_back(host: Host) -> None:
+def test_the_next_release_replaces_it_and_previous_names_the_way_back(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     outcome = host.cut_over(host.stage("two"))
     assert (outcome.outcome, outcome.before, outcome.after) == ("committed", "one", "two")
     assert host.run.release == "two"
-    assert resolve(host.folder, "previous") == "one"
+    assert host.resolve("@previous") == "one"
     assert host.cut_over("one").outcome == "committed"
     assert host.run.release == "one"
 
@@ -145,7 +61,7 @@ def test_the_next_release_replaces_it_and_previous_names_the_way_back(host: Host
     ],
 )
 def test_a_release_that_does_not_pass_gives_way_to_what_served_before(
-    host: Host, fault: str, probe: str, reason: str
+    host: ReleasedHost, fault: str, probe: str, reason: str
 ) -> None:
     host.cut_over(host.stage("good"))
     host.stage("bad", fault)
@@ -159,14 +75,14 @@ def test_a_release_that_does_not_pass_gives_way_to_what_served_before(
     assert host.journal()[-1]["outcome"] == "restored"
 
 
-def test_on_a_new_host_a_release_that_does_not_pass_leaves_nothing_running(host: Host) -> None:
+def test_on_a_new_host_a_release_that_does_not_pass_leaves_nothing_running(host: ReleasedHost) -> None:
     outcome = host.cut_over(host.stage("bad", "exit"))
     assert (outcome.outcome, outcome.after) == ("restored", None)
     assert host.state == "absent"
     assert not host.run.pids
 
 
-def test_when_the_old_release_does_not_come_back_the_outcome_says_so(host: Host) -> None:
+def test_when_the_old_release_does_not_come_back_the_outcome_says_so(host: ReleasedHost) -> None:
     host.cut_over(host.stage("good"))
     write_file(os.path.join(host.folder.release("good"), LAUNCH_FILE), "#!/bin/sh\nexit 3\n", 0o755)
     outcome = host.cut_over(host.stage("bad", "exit"))
@@ -175,13 +91,13 @@ def test_when_the_old_release_does_not_come_back_the_outcome_says_so(host: Host)
     assert host.state == "stopped"
 
 
-def test_a_process_that_ignores_sigterm_is_ended(host: Host) -> None:
+def test_a_process_that_ignores_sigterm_is_ended(host: ReleasedHost) -> None:
     host.cut_over(host.stage("deaf", "ignore-term"))
     assert host.cut_over(host.stage("next")).outcome == "committed"
     assert host.run.release == "next"
 
 
-def test_a_child_that_survives_its_parent_is_ended(host: Host) -> None:
+def test_a_child_that_survives_its_parent_is_ended(host: ReleasedHost) -> None:
     host.cut_over(host.stage("parent", "orphan"))
     family = set(host.run.pids)
     assert len(family) == 2
@@ -189,10 +105,9 @@ def test_a_child_that_survives_its_parent_is_ended(host: Host) -> None:
     assert not {pid for pid in family if (found := procfs.read_process(pid)) and found.state not in "ZX"}
 
 
-def test_a_stranger_on_the_port_is_named_and_nothing_is_touched(host: Host) -> None:
+def test_a_stranger_on_the_port_is_named_and_nothing_is_touched(host: ReleasedHost) -> None:
     host.stage("one")
-    command = [sys.executable, str(DOUBLE), "--port", str(host.port), "--served-model-name", SERVICE]
-    stranger = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    stranger = subprocess.Popen([sys.executable, "-m", "http.server", str(host.port)], stderr=subprocess.DEVNULL)
     try:
         assert wait_until(lambda: bool(procfs.listening_inodes(host.port)), 10)
         with pytest.raises(DeployError, match=f"port {host.port} is held by pid {stranger.pid} of"):
@@ -204,7 +119,7 @@ def test_a_stranger_on_the_port_is_named_and_nothing_is_touched(host: Host) -> N
         stranger.wait()
 
 
-def test_an_answer_from_another_process_on_the_port_does_not_pass_the_gate(host: Host) -> None:
+def test_an_answer_from_another_process_on_the_port_does_not_pass_the_gate(host: ReleasedHost) -> None:
     """SGLang logs that it is ready when another SGLang holds its port: the answer must be its own."""
     host.stage("one", "hang", argv=(sys.executable, "-c", "import time; time.sleep(60)"))
     host.gate("one", ready_timeout=4)
@@ -222,7 +137,7 @@ def test_an_answer_from_another_process_on_the_port_does_not_pass_the_gate(host:
         stranger.wait()
 
 
-def test_a_release_that_lost_its_model_is_refused_and_the_old_one_serves_on(host: Host) -> None:
+def test_a_release_that_lost_its_model_is_refused_and_the_old_one_serves_on(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     pid = host.run.main_pid
     host.stage("two", model=Artifact("m", "d" * 64, f"{host.root}/nowhere"))
@@ -231,7 +146,7 @@ def test_a_release_that_lost_its_model_is_refused_and_the_old_one_serves_on(host
     assert host.run.main_pid == pid
 
 
-def test_a_cut_over_that_was_killed_is_reported_and_the_next_one_finishes_it(host: Host) -> None:
+def test_a_cut_over_that_was_killed_is_reported_and_the_next_one_finishes_it(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     host.stage("two", "hang")
     pid = os.fork()
@@ -249,7 +164,7 @@ def test_a_cut_over_that_was_killed_is_reported_and_the_next_one_finishes_it(hos
     assert host.run.release == "one"
 
 
-def test_two_cut_overs_at_once_are_one_and_a_refusal(host: Host) -> None:
+def test_two_cut_overs_at_once_are_one_and_a_refusal(host: ReleasedHost) -> None:
     host.stage("one", "hang")
     host.gate("one", ready_timeout=3)
     pid = os.fork()
@@ -263,7 +178,7 @@ def test_two_cut_overs_at_once_are_one_and_a_refusal(host: Host) -> None:
     os.waitpid(pid, 0)
 
 
-def test_a_service_that_died_is_started_again(host: Host) -> None:
+def test_a_service_that_died_is_started_again(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     main = host.run.main_pid
     assert main is not None
@@ -274,13 +189,13 @@ def test_a_service_that_died_is_started_again(host: Host) -> None:
     assert host.state == "serving"
 
 
-def test_there_is_nothing_to_go_back_to(host: Host) -> None:
+def test_there_is_nothing_to_go_back_to(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     with pytest.raises(DeployError, match="no earlier release"):
-        resolve(host.folder, "previous")
+        host.resolve("@previous")
 
 
-def test_the_launch_script_run_by_hand_is_the_service(host: Host) -> None:
+def test_the_launch_script_run_by_hand_is_the_service(host: ReleasedHost) -> None:
     host.stage("one")
     environment = {"PATH": os.environ["PATH"], "http_proxy": "http://nowhere.invalid:1", "PYTHONPATH": "/nowhere"}
     script = os.path.join(host.folder.release("one"), LAUNCH_FILE)
@@ -295,7 +210,9 @@ def test_the_launch_script_run_by_hand_is_the_service(host: Host) -> None:
         by_hand.wait()
 
 
-def test_a_disk_that_takes_nothing_leaves_the_service_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_takes_nothing_leaves_the_service_alone(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.cut_over(host.stage("one"))
     pid = host.run.main_pid
     host.stage("two")
@@ -310,14 +227,14 @@ def test_a_disk_that_takes_nothing_leaves_the_service_alone(host: Host, monkeypa
 
 
 def test_a_disk_that_fills_up_on_the_way_does_not_keep_the_old_release_from_serving(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.cut_over(host.stage("one"))
     host.stage("two")
     enter = journal.enter
 
     def full_from_start_on(folder: ServiceFolder, state: str, **entry: object) -> None:
-        if state != "stop":
+        if state not in ("drain", "stop"):
             raise OSError(errno.ENOSPC, "No space left on device")
         enter(folder, state, **entry)
 
@@ -327,7 +244,7 @@ def test_a_disk_that_fills_up_on_the_way_does_not_keep_the_old_release_from_serv
     assert host.state == "serving"
 
 
-def test_a_stranger_on_another_address_of_the_port_is_refused_before_the_stop(host: Host) -> None:
+def test_a_stranger_on_another_address_of_the_port_is_refused_before_the_stop(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     pid = host.run.main_pid
     with socket.socket() as stranger:
@@ -339,7 +256,7 @@ def test_a_stranger_on_another_address_of_the_port_is_refused_before_the_stop(ho
 
 
 def test_a_process_that_dies_between_gate_and_commit_is_not_committed(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.cut_over(host.stage("one"))
     commit = ProcessSupervisor.commit
@@ -357,7 +274,7 @@ def test_a_process_that_dies_between_gate_and_commit_is_not_committed(
     assert host.state == "serving"
 
 
-def test_a_commit_that_fails_half_way_keeps_the_way_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_fails_half_way_keeps_the_way_back(host: ReleasedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.cut_over(host.stage("one"))
     host.cut_over(host.stage("two"))
     point = transaction.point_link
@@ -372,17 +289,17 @@ def test_a_commit_that_fails_half_way_keeps_the_way_back(host: Host, monkeypatch
     monkeypatch.setattr(transaction, "point_link", current_fails_once)
     outcome = host.cut_over(host.stage("three"))
     assert (outcome.outcome, outcome.after) == ("restored", "two")
-    assert resolve(host.folder, "previous") == "one"
+    assert host.resolve("@previous") == "one"
 
 
-def test_rollback_after_a_cut_over_that_was_cut_off_goes_to_what_served_before_it(host: Host) -> None:
+def test_rollback_after_a_cut_over_that_was_cut_off_goes_to_what_served_before_it(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     host.cut_over(host.stage("two"))
     journal.enter(host.folder, "gate", to="three")
-    assert resolve(host.folder, "previous") == "two"
+    assert host.resolve("@previous") == "two"
 
 
-def test_a_process_that_is_still_loading_is_waited_for_and_not_restarted(host: Host) -> None:
+def test_a_process_that_is_still_loading_is_waited_for_and_not_restarted(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one", "slow"))
     supervisor_for("process", SERVICE, host.folder).request_stop(5)
     loading = supervisor_for("process", SERVICE, host.folder)
@@ -393,8 +310,57 @@ def test_a_process_that_is_still_loading_is_waited_for_and_not_restarted(host: H
     assert host.run.main_pid == pid
 
 
-def test_an_old_release_that_is_damaged_does_not_block_the_next(host: Host) -> None:
+def test_an_old_release_that_is_damaged_does_not_block_the_next(host: ReleasedHost) -> None:
     host.cut_over(host.stage("one"))
     Path(host.folder.release("one"), "release.json").unlink()
     assert host.cut_over(host.stage("two")).outcome == "committed"
     assert host.run.release == "two"
+
+
+def test_a_release_that_was_changed_after_it_was_staged_is_refused(host: ReleasedHost) -> None:
+    host.cut_over(host.stage("one"))
+    pid = host.run.main_pid
+    script = Path(host.folder.release(host.stage("two"))) / LAUNCH_FILE
+    script.write_text(script.read_text().replace("code2sql", "impostor"))
+    with pytest.raises(DeployError, match=r"launch\.sh was changed after it was staged"):
+        host.cut_over("two")
+    assert host.run.main_pid == pid
+
+
+def test_a_current_that_was_removed_by_hand_is_mended_and_still_the_way_back(host: ReleasedHost) -> None:
+    host.cut_over(host.stage("one"))
+    os.unlink(host.folder.link("current"))
+    assert host.state == "serving"
+    outcome = host.cut_over(host.stage("two", "exit"))
+    assert (outcome.outcome, outcome.before, outcome.after) == ("restored", "one", "one")
+    assert host.folder.release_of("current") == "one"
+    assert host.run.release == "one"
+
+
+def test_a_gateway_is_told_before_the_stop_and_after_the_gate(host: ReleasedHost) -> None:
+    host.cut_over(host.stage("one"))
+    pid = host.run.main_pid
+    said = Path(host.root, "gateway")
+    say = [sys.executable, "-c", f"import sys; open({str(said)!r}, 'a').write(sys.argv[1] + ' ')"]
+    host.stage("two")
+    host.handover("two", gateway_drain=[*say, "drain"], gateway_restore=[*say, "restore"])
+    assert host.cut_over("two").outcome == "committed"
+    assert said.read_text() == "drain restore "
+    host.stage("three", "exit")
+    host.handover("three", gateway_drain=[*say, "drain"], gateway_restore=["/nowhere"])
+    outcome = host.cut_over("three")
+    assert outcome.outcome == "restored"
+    assert "requests may not reach the service" in outcome.warning
+    pid = host.run.main_pid
+    host.handover("one", gateway_drain=["/nowhere"], gateway_restore=[*say, "back"])
+    with pytest.raises(DeployError, match="the gateway's drain command"):
+        host.cut_over("one")
+    assert host.run.main_pid == pid
+    assert said.read_text().endswith("back ")
+    assert host.journal()[-1]["outcome"] == "refused"
+    assert host.state == "serving"
+
+
+def test_the_failure_says_its_kind_and_what_proves_it(host: ReleasedHost) -> None:
+    outcome = host.cut_over(host.stage("bad", "exit"))
+    assert outcome.failure["kind"] == "crash"

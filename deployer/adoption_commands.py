@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -21,8 +20,8 @@ from deployer.command_line import (
     Json,
     Limit,
     asked,
-    explain,
     invocation_of,
+    tell,
 )
 from deployer.console import shown
 
@@ -51,22 +50,14 @@ def adopt(
     """
     variables = {"adopt_any_command": any_command}
     summary, run = asked("adopt", invocation_of(context, inventory, limit, extra_vars, check, variables))
-    found = summary.reports_of(results.ADOPT)
     failures = {host.host: host.failure for host in summary.hosts.values() if host.failure}
-    if as_json:
-        value = {
-            name: {"failure": failures.get(name, ""), "services": list(found.get(name, {}).get("services", ()))}
-            for name in summary.hosts
-        }
-        typer.echo(json.dumps(value, indent=2))
-    else:
-        console = Console()
+
+    def show(console: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
         if found:
             console.print(adoption_table(found, check))
-        for host, why in failures.items():
-            console.print(f"{host}: {shown(why)}", style="red", highlight=False, soft_wrap=True)
-    explain(summary, run, Console(stderr=True))
-    raise typer.Exit(2 if failures or not found else 0)
+
+    tell(summary, run, results.ADOPT, failures, "services" if as_json else "", show)
+    raise typer.Exit(2 if failures or not summary.reports_of(results.ADOPT) else 0)
 
 
 def adoption_table(found: Mapping[str, Mapping[str, Any]], check: bool) -> Table:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from deployer import results
+from deployer.console import shown
 from deployer.runner import Event, Invocation, Run, run_playbook
 
 Inventory = Annotated[
@@ -100,6 +102,40 @@ def asked(playbook: str, invocation: Invocation) -> tuple[results.Summary, Run]:
 
     run = run_playbook(playbook, invocation, on_event)
     return summary, run
+
+
+def tell(
+    summary: results.Summary,
+    run: Run,
+    module: str,
+    failures: Mapping[str, str],
+    as_json: str,
+    show: Callable[[Console, Mapping[str, Mapping[str, Any]]], None],
+) -> None:
+    """Print what a REPORTING module returned on every host, and why it did not on others.
+
+    Args:
+        summary: of the run.
+        run: how it ended.
+        module: of `results.REPORTING`.
+        failures: host -> why.
+        as_json: the key that the module's value has in JSON; '' to `show` it.
+        show: prints the results by host.
+    """
+    found = summary.reports_of(module)
+    if as_json:
+        value = results.REPORTING[module]
+        hosts = {
+            name: {"failure": failures.get(name, ""), as_json: found[name][value] if name in found else None}
+            for name in summary.hosts
+        }
+        typer.echo(json.dumps(hosts, indent=2))
+    else:
+        console = Console()
+        show(console, found)
+        for host, why in failures.items():
+            console.print(f"{host}: {shown(why)}", style="red", highlight=False, soft_wrap=True)
+    explain(summary, run, Console(stderr=True))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -22,8 +21,8 @@ from deployer.command_line import (
     Json,
     Limit,
     asked,
-    explain,
     invocation_of,
+    tell,
 )
 from deployer.console import OUTCOME_STYLE, shown
 
@@ -75,22 +74,15 @@ def history(
     """
     invocation = invocation_of(context, inventory, limit, extra_vars, False, {"history_last": last})
     summary, run = asked("history", invocation)
-    found, failures = summary.reports_of(results.HISTORY), summary.silent(results.HISTORY)
-    if as_json:
-        value = {
-            name: {"failure": failures.get(name, ""), "services": list(found.get(name, {}).get("history", ()))}
-            for name in summary.hosts
-        }
-        typer.echo(json.dumps(value, indent=2))
-    else:
-        console = Console()
+    failures = summary.silent(results.HISTORY)
+
+    def show(console: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
         for host, result in found.items():
             for table in history_tables(host, result["history"]):
                 console.print(table)
-        for host, why in failures.items():
-            console.print(f"{host}: {shown(why)}", style="red", highlight=False, soft_wrap=True)
-    explain(summary, run, Console(stderr=True))
-    raise typer.Exit(2 if failures or not found else 0)
+
+    tell(summary, run, results.HISTORY, failures, "services" if as_json else "", show)
+    raise typer.Exit(2 if failures or not summary.reports_of(results.HISTORY) else 0)
 
 
 def history_tables(host: str, services: list[Mapping[str, Any]]) -> Iterator[Table]:
@@ -174,21 +166,14 @@ def _look(
     invocation = invocation_of(context, inventory, limit, extra_vars, False, {"rollout_lock_state": state})
     summary, run = asked("lock", invocation)
     found, failures = summary.reports_of(results.LOCK), summary.silent(results.LOCK)
-    if as_json:
-        value = {
-            name: {"failure": failures.get(name, ""), "holder": dict(found.get(name, {}).get("holder", {}))}
-            for name in summary.hosts
-        }
-        typer.echo(json.dumps(value, indent=2))
-    else:
-        console = Console()
-        for host, result in found.items():
+
+    def show(console: Console, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+        for host, result in hosts.items():
             text = str(result.get("text") or "")
             said = f"released, held by {text}" if state == "released" and text else text or "nobody"
             console.print(f"{host}: {shown(said)}", highlight=False, soft_wrap=True)
-        for host, why in failures.items():
-            console.print(f"{host}: {shown(why)}", style="red", highlight=False, soft_wrap=True)
-    explain(summary, run, Console(stderr=True))
+
+    tell(summary, run, results.LOCK, failures, "holder" if as_json else "", show)
     return any(result["holder"] for result in found.values()), bool(failures or not found)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import look
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.targets import committed
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import find_condas
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import report_prefix
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -88,7 +89,7 @@ def _deployed(store: Store, service: str) -> tuple[Running, frozenset[int]] | No
     """The current release of a service and the processes that belong to it; None where none was deployed."""
     folder = store.service(service)
     try:
-        current = folder.release_of("current")
+        current = committed(folder, None)  # also where somebody removed the link: its processes are no strangers
         if current is None:
             return None
         release = load_release(folder.release(current)).release

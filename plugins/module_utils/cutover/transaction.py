@@ -247,10 +247,11 @@ class Transaction:
             if self.old is not None:
                 with contextlib.suppress(DeployError):  # its gate is the better judge of what GPUs still hold
                     prove_free(self.old.release.gpus, self._others(), self._end_leftovers)
+                with contextlib.suppress(OSError):  # a full disk has them as they were
+                    self._put_links_back()
                 supervisor = self._supervisor(self.old)
                 supervisor.start_committed(self.old)
                 pass_gate(Subject(self.old, supervisor), load_gate(self.folder.release(self.old.id)))
-                self._put_links_back()
             elif self.before is not None:
                 raise DeployError(f"release {self.before} is current and cannot be started: {self.old_problem}")
         except Exception as error:
@@ -270,7 +271,7 @@ class Transaction:
             self.supervisor.forget()
 
     def _put_links_back(self) -> None:
-        """Undo the half of a commit that went wrong."""
+        """Undo the half of a commit that went wrong, and what somebody removed: the unit starts what current names."""
         for role, before in ((PREVIOUS[1:], self.previous), ("current", self.before)):
             if before is not None and self.folder.release_of(role) != before:
                 point_link(self.folder.link(role), os.path.join("releases", before))

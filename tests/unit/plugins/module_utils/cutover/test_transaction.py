@@ -364,3 +364,25 @@ def test_a_gateway_is_told_before_the_stop_and_after_the_gate(host: ReleasedHost
 def test_the_failure_says_its_kind_and_what_proves_it(host: ReleasedHost) -> None:
     outcome = host.cut_over(host.stage("bad", "exit"))
     assert outcome.failure["kind"] == "crash"
+
+
+def test_a_current_that_is_removed_on_the_way_is_back_before_the_old_release_starts(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.cut_over(host.stage("one"))
+    host.stage("two", "exit")
+    begin, named = ProcessSupervisor.start_candidate, []
+
+    def look_then_start(self: ProcessSupervisor, staged: StagedRelease) -> None:
+        named.append(host.folder.release_of("current"))
+        begin(self, staged)
+
+    def remove_then_start(self: ProcessSupervisor, staged: StagedRelease) -> None:
+        os.unlink(host.folder.link("current"))
+        begin(self, staged)
+
+    monkeypatch.setattr(ProcessSupervisor, "start_candidate", remove_then_start)
+    monkeypatch.setattr(ProcessSupervisor, "start_committed", look_then_start)
+    outcome = host.cut_over("two")
+    assert (outcome.outcome, named) == ("restored", ["one"])
+    assert host.state == "serving"

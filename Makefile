@@ -82,6 +82,10 @@ bench-environment: $(VENV)/.development  ## Building an environment against venv
 bench-weights: test-packages $(VENV)/.bench  ## Weights to 8 lab hosts against one copy, rsync, BitTorrent; 1 when it takes over 1.05 copies.
 	@$(BIN)/python -m tests.benchmarks.weights
 
+.PHONY: bench-cutover
+bench-cutover: test-packages $(VENV)/.development  ## The outage of a cut-over against stopping and starting by hand; 1 when it is over 1.10.
+	@$(BIN)/python -m tests.benchmarks.cutover
+
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo .deployer

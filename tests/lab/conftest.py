@@ -18,7 +18,10 @@ from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhost
     require_lab_machine,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from demo.inputs import default_cache, make_inputs
 from tests.lab.booting import booted
+from tests.lab.fleet import DoubleFleet
+from tests.lab.one_host import HOST, OneHost
 
 PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in ("gpu1", "gpu2")]
 
@@ -41,6 +44,22 @@ def lab(new_lab: NewLab) -> Iterator[Lab]:
     """Two hosts, gpu1 and gpu2, in the group gpu-nodes, shared by the tests of a session: leave them switched on."""
     with new_lab(PLATFORMS) as booted:
         yield booted
+
+
+@pytest.fixture(scope="session")
+def furnished_host(new_lab: NewLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneHost]:
+    """One host of its own with a committed release of the double."""
+    with new_lab([{"name": HOST, "groups": ["gpu-nodes"]}]) as lab:
+        one = OneHost(DoubleFleet(lab, make_inputs(default_cache()), tmp_path_factory.mktemp("one-host")))
+        one.furnish()
+        yield one
+
+
+@pytest.fixture
+def one(furnished_host: OneHost) -> OneHost:
+    """That host as at the start: the committed release serves, whatever the test before did."""
+    furnished_host.reset()
+    return furnished_host
 
 
 def _missing() -> str:

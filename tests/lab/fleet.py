@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ ROOT = "/opt/inference"
 SERVICE = "code2sql"
 PORT = 8001
 FOLDER = f"{ROOT}/services/{SERVICE}"
+PLAIN = {"ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1", "COLUMNS": "160"}  # output for a test to read
 RUN_TIMEOUT = 900  # seconds; two engines starting on two busy cores take their time
 
 SGLANG_ON_CPU = {
@@ -54,6 +58,48 @@ class Finished:
         """What `--json` printed."""
         value: dict[str, Any] = json.loads(self.output[self.output.index("{\n") :])
         return value
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that goes on while the test does something.
+
+    Args:
+        process: leader of a session of its own, as that of a terminal.
+        printed: the file that its output goes to.
+    """
+
+    process: subprocess.Popen[bytes]
+    printed: Path
+
+    def finish(self, seconds: int = 120) -> Finished:
+        """Wait for its end, at most so long."""
+        try:
+            self.process.wait(timeout=seconds)
+        finally:
+            output = self.printed.read_text(errors="replace")
+            print(f"{output}\n[exit {self.process.returncode}]")
+        return Finished(self.process.returncode, output)
+
+    def kill(self) -> None:
+        """End the controller at once: what was typed, and all that it has started."""
+        for pid in self._family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def interrupt(self) -> None:
+        """Ctrl-C in its terminal."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def _family(self) -> set[int]:
+        """The command and its descendants: ansible-runner gives ansible-playbook a session of its own."""
+        listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+        family = {self.process.pid}
+        while found := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= found
+        return family
 
 
 @dataclass
@@ -139,11 +185,10 @@ class Fleet:
         return ["-i", str(self.lab.inventory), "-i", str(self.folder / "services.yml")]
 
     def _run(self, command: list[str], folder: Path) -> Finished:
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1", "COLUMNS": "160"}
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env={**os.environ, **PLAIN},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,10 +199,22 @@ class Fleet:
         print(f"$ {' '.join(command)}\n{done.stdout}\n[exit {done.returncode}]")
         return Finished(done.returncode, done.stdout)
 
-    def start(self, verb: str, limit: str) -> subprocess.Popen[bytes]:
-        """`python -m deployer VERB` that goes on while the test does something to the host."""
-        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit]
-        return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def begin(self, verb: str, limit: str = "gpu-nodes", *words: str, **environment: str) -> Running:
+        """`python -m deployer VERB` that goes on while the test does something, with more environment variables."""
+        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json", *words]
+        # A test run in the background has SIGINT ignored, and its children would inherit that.
+        command = ["env", "--default-signal=INT", *command]
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f"{verb}-", delete=False) as stream:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**os.environ, **PLAIN, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(process, Path(stream.name))
 
     def state(self, host: str) -> str:
         """What `status` says of the service."""

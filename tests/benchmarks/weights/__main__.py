@@ -7,17 +7,13 @@ machine only ever adds time.
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from rich.console import Console
 
@@ -26,6 +22,7 @@ from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhost
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from demo.inputs import default_cache
+from tests.benchmarks.ending import deadline, end_like_an_interrupted_run
 from tests.benchmarks.weights.bittorrent import SUPER_SEEDING_WAIT, TRIALS, Swarm, bittorrent, tuning_for
 from tests.benchmarks.weights.hosts import Fleet, platforms
 from tests.benchmarks.weights.inputs import folder_size, write_checkpoint
@@ -148,26 +145,6 @@ def show(results: Results, options: argparse.Namespace) -> None:
     print(*last_lines(results), sep="\n")
 
 
-@contextmanager
-def deadline(minutes: int) -> Iterator[None]:
-    """Raise DeployError in the block when it takes longer; not while it is being cleaned up after."""
-
-    def give_up(number: int, frame: FrameType | None) -> NoReturn:
-        raise DeployError(f"The benchmark was not done after {minutes} minutes", "see --minutes, --size and --skip-…")
-
-    signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(minutes * 60)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
-def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End like after Ctrl-C: with everything removed."""
-    raise KeyboardInterrupt
-
-
 def run(options: argparse.Namespace) -> int:
     """Measure and report.
 
@@ -192,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
             swarm.prepare()
         with (
             booted("bench", platforms(options.hosts, options.bandwidth, [swarm.bind, BIND])) as lab,
-            deadline(options.minutes),
+            deadline(options.minutes, "see --minutes, --size and --skip-…"),
         ):
             fleet = Fleet(lab, source, folder, options.bandwidth)
             if options.trials:
@@ -210,8 +187,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminate)
+    end_like_an_interrupted_run()
     options = arguments()
     try:
         return run(options)

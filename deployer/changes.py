@@ -77,7 +77,11 @@ class Watch:
 def change(order: Change) -> int:
     """Do it, report, and give the exit code."""
     console = Console(stderr=order.as_json)
-    journal = None if order.invocation.check else Journal(order.verb)
+    try:
+        journal = None if order.invocation.check else Journal(order.verb)
+    except OSError as error:
+        console.print(f"the journal of this run cannot be written: {error}. Fix: start it from a folder of your own")
+        return results.REFUSED
     if journal is not None:
         told = {key: value for key, value in order.invocation.extra_vars.items() if key not in OWN_VARIABLES}
         journal.write("started", verb=order.verb, version=__version__, limit=order.invocation.limit, **told)

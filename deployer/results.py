@@ -86,6 +86,7 @@ class HostResult:
     failed_task: str = ""
     unreachable: bool = False
     cutover_unknown: bool = False
+    cutover_unseen: bool = False  # of one service of several no outcome came
     cutover_settled: bool = False
     described_wrongly: bool = False
 
@@ -219,7 +220,7 @@ def _fold(host: HostResult, step: Step) -> HostResult:
         # Until its end is seen, nobody knows what a cut-over came to: the controller may be interrupted meanwhile.
         return replace(host, cutover_unknown=True) if step.action == CUTOVER else host
     if step.action == CUTOVER and not step.item:
-        host = replace(host, cutover_unknown=False)
+        host = replace(host, cutover_unknown=host.cutover_unseen)
     host = replace(host, changed=host.changed or bool(step.result.get("changed")))
     if step.action == CUTOVER and step.item and "outcome" in step.result:
         host = replace(host, cutovers=(*host.cutovers, step.result))
@@ -234,8 +235,10 @@ def _fold(host: HostResult, step: Step) -> HostResult:
     unreachable = host.unreachable or step.kind == "unreachable"
     # A cut-over that reports no outcome was lost sight of: the host finishes or restores by itself, unseen.
     unknown = step.action == CUTOVER and "outcome" not in step.result and (step.item or not host.cutovers)
+    unseen = step.action == CUTOVER and step.item and "outcome" not in step.result
     return replace(
         host,
+        cutover_unseen=host.cutover_unseen or unseen,
         failure=_joined(host.failure, step) or "failed without a message",
         failed_task=host.failed_task or step.task,
         described_wrongly=host.described_wrongly or step.action in DESCRIPTION_CHECKS,

@@ -131,6 +131,8 @@ def point_link(link: str, target: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(partial)
     os.symlink(target, partial)
+    if os.path.isdir(link) and not os.path.islink(link):  # a copy that somebody made: kept, and out of the way
+        os.rename(link, f"{link}.{int(time.time())}")
     os.replace(partial, link)
     sync_directory(os.path.dirname(link))
 

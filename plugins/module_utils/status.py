@@ -42,7 +42,10 @@ def service_status(root: str, service: str, port: int) -> dict[str, Any]:
     unfinished = _unfinished(folder)
     if current is None:
         return {**known, "state": unfinished or "absent", "detail": describe_listeners(port)}
-    staged = load_release(folder.release(current))
+    try:
+        staged = load_release(folder.release(current))
+    except DeployError as error:
+        return {**known, "state": unfinished or "failing", "detail": str(error)}
     supervisor = supervisor_for(staged.release.supervisor, service, folder)
     run = supervisor.state()
     known.update(

@@ -113,5 +113,5 @@ class ServiceFolder:
         """The id of the release that `role` names, or None."""
         try:
             return os.path.basename(os.readlink(self.link(role)))
-        except FileNotFoundError:
+        except OSError:  # not there, or no link: somebody copied a folder to its place
             return None

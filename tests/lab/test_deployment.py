@@ -114,6 +114,7 @@ def test_check_mode_says_what_would_change_and_changes_nothing(fleet: Fleet) -> 
     assert fleet.root("gpu1", f"find {ROOT} | sort | sha256sum") == before
 
 
+@pytest.mark.slow
 def test_a_new_model_is_cut_over_to_and_rolled_back_from(fleet: Fleet) -> None:
     first = fleet.release("gpu1")
     fleet.describe(seed=1)
@@ -179,6 +180,7 @@ def test_bytes_that_an_earlier_run_left_damaged_are_sent_again(fleet: Fleet, tmp
     assert found == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_release_that_never_passes_gives_way_to_the_old_one(fleet: Fleet) -> None:
     before = fleet.link("gpu1", "current")
     fleet.describe(**NEVER_PASSES)

@@ -140,6 +140,7 @@ def test_a_flipped_byte_in_a_wheel_is_refused_before_it_is_sent(
     assert fleet.root("gpu1", f"ls -A {ARTIFACTS} {ROOT}/incoming") == before
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_named_and_rebuilt_on_request(fleet: Fleet) -> None:
     assert build(fleet, "gpu1").status == 0
     prefix = environment(fleet, "gpu1", "llamafactory")

@@ -121,6 +121,7 @@ def test_a_fine_tune_that_changes_one_shard_moves_one_shard(
         assert len(names.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_host_that_loses_power_is_named_and_the_others_are_complete(transfer: Transfer, checkpoint: Path) -> None:
     process = transfer.start()
     transfer.wait_until_received("gpu5", MODEL_SIZE // 4, process)

@@ -192,7 +192,11 @@ def _take_over(folder: ServiceFolder, server: Server, supervision: Supervision, 
     os.makedirs(folder.releases, mode=0o755, exist_ok=True)
     _write_release(record, server, folder)
     if record.staged.release.supervisor == "systemd":
-        SystemdSupervisor(record.staged.release.unit).install(record.staged)
+        systemd = SystemdSupervisor(record.staged.release.unit)
+        if not systemd.state().pids & server.family:
+            # It serves nothing here, and would start this a second time as soon as its unit says so.
+            systemd.request_stop(record.staged.release.stop_timeout)
+        systemd.install(record.staged)
     if folder.release_of(LINK) != identifier:
         point_link(folder.link(LINK), os.path.join("releases", identifier))
     if before != identifier:
@@ -219,10 +223,10 @@ def _problem(server: Server, supervision: Supervision) -> DeployError | None:
         return DeployError(server.hidden, by_itself)
     if not os.path.exists(server.program) and not os.path.exists(server.executable):
         return DeployError(f"its program {server.program} is not there any more", by_itself)
-    if not os.path.isdir(server.cwd):
+    if not os.path.isdir(server.cwd) and os.access(os.path.dirname(server.cwd), os.X_OK):
         return DeployError(f"its working folder {server.cwd} is not there any more", by_itself)
     if unwritable(server):
-        return DeployError(f"the path {unwritable(server)} is no UTF-8", by_itself)
+        return DeployError(f"the path {unwritable(server)!r} is no UTF-8, or holds control characters", by_itself)
     if os.geteuid() not in (0, server.user.uid):
         return DeployError(f"it runs as {server.user.name}", "deploy to this host as root (ansible_become)")
     return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.family import is_shell
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import RELEASE_VARIABLE, Release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 
@@ -162,11 +164,11 @@ def unit_text(release: Release) -> str:
         f"Group={adopted['gid']}",
         *([f"SupplementaryGroups={groups}"] if groups else []),
         f"ExecStart={place}/current/launch.sh",
-        f"WorkingDirectory={_escaped(release.working_directory)}",
         f"SyslogIdentifier={release.service}",
         "Restart=always",
         "RestartSec=5",
-        "KillMode=mixed",
+        # A shell that ran the engine would be ended before it: then all of them are asked to end.
+        f"KillMode={'control-group' if is_shell([adopted['program']]) else 'mixed'}",
         f"TimeoutStopSec={release.stop_timeout}",
         "SuccessExitStatus=143 137",
         f"LimitNOFILE={nofile}",
@@ -200,5 +202,11 @@ def _infinity(limit: str) -> str:
 
 
 def _escaped(path: str) -> str:
-    """A path in a unit (systemd.unit(5), specifiers)."""
-    return os.path.normpath(path).replace("%", "%%")
+    """A path in quotes of a unit (systemd.unit(5), specifiers; systemd.syntax(7), quoting).
+
+    Raises:
+        DeployError: it would end the line, and whoever made that folder would write the next one, as root.
+    """
+    if not path.isprintable():
+        raise DeployError(f"the path {path!r} holds control characters", "start the service from another folder")
+    return os.path.normpath(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")

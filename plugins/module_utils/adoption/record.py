@@ -145,7 +145,7 @@ def _model(path: str, cwd: str) -> Artifact:
 def unwritable(server: Server) -> str:
     """A path of `server` that cannot be written down, since it is no UTF-8; '' where all can."""
     paths = (server.cwd, server.program, server.executable, server.stdout.path, server.stderr.path)
-    return next((_as_text(path) for path in paths if not _is_text(path)), "")
+    return next((_as_text(path) for path in paths if not _is_text(path) or (not path.isprintable() and path)), "")
 
 
 def _is_text(value: str) -> bool:

@@ -14,6 +14,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service_descriptio
 
 HIDDEN = "***"
 NO_SECRETS = ("PWD", "SSH_AUTH_SOCK")  # named like one
+# Named otherwise than what a description would have to hide: a webhook's address is its key.
+ALSO_SECRET = re.compile(r"webhook|(^|_)(pat|jwt|dsn|cookie)(_|$)|connection_string", re.IGNORECASE)
 SHORTEST = 6  # characters of a secret that is looked for in other places: shorter ones stand everywhere by chance
 # Keys that are known by their form: OpenAI and its like, Hugging Face, GitHub, AWS, Slack, GitLab; JSON web tokens.
 TOKEN = re.compile(
@@ -49,15 +51,16 @@ def shown_argv(argv: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
     """
     known = _long(secrets)
     shown: list[str] = []
-    option = ""
+    secret_follows = first = False
     for word in argv:
-        if option and not word.startswith("--"):
+        if secret_follows and not word.startswith("--" if first else "-"):  # of an option that takes several, every one
             known += _long([word])
             shown.append(HIDDEN)
-        else:
-            shown.append(shown_text(word))
+            first = False
+            continue
+        shown.append(shown_text(word))
         name = word[2:] if word.startswith("--") and "=" not in word else ""
-        option = name if name and is_secret_option(name) else ""
+        secret_follows = first = bool(name) and is_secret_option(name)
     for secret in known:
         shown = [word.replace(secret, HIDDEN) for word in shown]
     return shown
@@ -80,7 +83,9 @@ def is_secret_option(name: str) -> bool:
 def _is_secret_variable(name: str, value: str) -> bool:
     if name in NO_SECRETS:
         return False
-    return bool(SECRET_VARIABLE.search(name) or CREDENTIALS.search(value) or shown_text(value) != value)
+    if SECRET_VARIABLE.search(name) or ALSO_SECRET.search(name):
+        return True
+    return bool(CREDENTIALS.search(value)) or shown_text(value) != value
 
 
 def _hide(found: re.Match[str], prefix: str) -> str:

@@ -67,7 +67,10 @@ def bring(order: Order) -> Outcome:
         return cut_over(order).as_dict()
 
     def mend(how: str) -> Answer:
-        return recover(order, how).as_dict()
+        try:
+            return recover(order, how).as_dict()
+        except (DeployError, OSError) as error:
+            return _unmended(order, how, error).as_dict()
 
     return Outcome(**guarded(work, mend))
 
@@ -113,8 +116,28 @@ def recover(order: Order, how: str) -> Outcome:
             said = reason if brought else f"{reason}; {outcome.reason}"
             kind = RESTORED if brought else NOT_RESTORED
             outcome = dataclasses.replace(outcome, outcome=kind, target=wanted, probe="cutover", reason=said)
-        journal.append(folder, event="recovered", to=outcome.after, reason=reason, initiator=order.initiator)
+        with contextlib.suppress(OSError):
+            journal.append(folder, event="recovered", to=outcome.after, reason=reason, initiator=order.initiator)
         return _audited(order, outcome)
+
+
+def _unmended(order: Order, how: str, error: Exception) -> Outcome:
+    """What is known of a cut-over that was killed and cannot be brought to an end now.
+
+    Raises:
+        DeployError: it had not begun.
+    """
+    try:
+        unfinished = journal.unfinished(order.folder)
+    except DeployError:
+        unfinished = {}
+    if unfinished is None:
+        if isinstance(error, DeployError):
+            raise error
+        raise DeployError(f"{how}; {error}", "see the disk and the rights on this host")
+    before = unfinished.get("from") or None
+    reason = f"{how}, at {unfinished.get('state')}; and it cannot be mended now: {error}"
+    return Outcome(NOT_RESTORED, before, before, str(unfinished.get("to") or order.target), "cutover", reason)
 
 
 def prediction(order: Order) -> tuple[str | None, str, bool, str]:

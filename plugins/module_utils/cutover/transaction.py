@@ -14,6 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate impor
     LOG_LINES,
     GateFailure,
     Subject,
+    answers,
     pass_gate,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gpu_proof import foreign_use, prove_free
@@ -44,15 +45,19 @@ from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base i
 class Clock:
     """Measures the states, and puts each on disk before it is entered."""
 
-    def __init__(self, folder: ServiceFolder, entry: Mapping[str, Any]) -> None:
-        self.folder, self.entry = folder, entry
+    def __init__(self, folder: ServiceFolder, entry: Mapping[str, Any], lenient: bool = False) -> None:
+        self.folder, self.entry, self.lenient = folder, entry, lenient
         self.seconds: dict[str, float] = {}
         self.state, self._since = "", time.monotonic()
 
     def enter(self, state: str) -> None:
         """Leave the state before and enter this one; raises OSError where the disk takes nothing."""
         self.leave()
-        journal.enter(self.folder, state, **self.entry)
+        try:
+            journal.enter(self.folder, state, **self.entry)
+        except OSError:
+            if not self.lenient:  # going back is on disk already: it goes on, whatever the disk takes
+                raise
         self.state, self._since = state, time.monotonic()
 
     def leave(self) -> None:
@@ -81,7 +86,10 @@ class Transaction:
     ) -> None:
         self.folder = folder
         self.service = service
-        verify_release(folder.release(target))
+        self.interrupted = journal.unfinished(folder)
+        self.goes_back = self.interrupted is not None and target == before
+        if not self.goes_back:  # on the way back its gate is the judge, and nothing else is there to go to
+            verify_release(folder.release(target))
         self.new = load_release(folder.release(target))
         self.supervisor = self._supervisor(self.new)
         self.before = before
@@ -89,9 +97,9 @@ class Transaction:
         self.adopted = adopted
         self.old, self.old_problem = self._load_old()
         self.handover = load_handover(folder.release(target), folder.release(before) if before else "")
-        self.interrupted = journal.unfinished(folder)
+        self.cut_off = self._load_cut_off()
         self.entry = {"from": self.before, "to": target, "initiator": initiator}
-        self.clock = Clock(folder, self.entry)
+        self.clock = Clock(folder, self.entry, self.goes_back)
         self.family: list[procfs.Process] = []
         self.touched = False  # whether the old release is no longer as it was
 
@@ -131,6 +139,18 @@ class Transaction:
         except DeployError as error:
             return None, error.problem
 
+    def _load_cut_off(self) -> list[StagedRelease]:
+        """What an interrupted cut-over was about and something else keeps than what keeps these: it may run as well."""
+        kept = {staged.release.supervisor for staged in (self.new, self.old) if staged}
+        found: dict[str, StagedRelease] = {}
+        for name in ("to", "from"):
+            one = (self.interrupted or {}).get(name)
+            with contextlib.suppress(DeployError):
+                staged = load_release(self.folder.release(str(one))) if one else None
+                if staged is not None and staged.release.supervisor not in kept:
+                    found.setdefault(staged.release.supervisor, staged)
+        return list(found.values())
+
     def _refuse_the_foreseeable(self) -> None:
         release = self.new.release
         for path, what in release.required:
@@ -152,7 +172,7 @@ class Transaction:
         return processes_of_services(Store(self.new.release.root), besides=self.service)
 
     def _running_pids(self) -> frozenset[int]:
-        kinds = {staged.release.supervisor for staged in (self.new, self.old) if staged}
+        kinds = {staged.release.supervisor for staged in (self.new, self.old, *self.cut_off) if staged}
         states = [supervisor_for(kind, self.service, self.folder).state() for kind in sorted(kinds)]
         return frozenset(pid for state in states for pid in state.pids)
 
@@ -166,7 +186,8 @@ class Transaction:
             DeployError: the disk takes nothing.
         """
         try:
-            journal.append(self.folder, event="started", interrupted=self.interrupted, **self.entry)
+            with contextlib.suppress(*([OSError] if self.clock.lenient else [])):
+                journal.append(self.folder, event="started", interrupted=self.interrupted, **self.entry)
             self.clock.enter("gate" if self._runs_already() else "drain")
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -178,7 +199,11 @@ class Transaction:
         """Nothing was stopped yet: let the requests come again, and leave it at that."""
         with contextlib.suppress(DeployError):
             run_hook("restore", self.handover.gateway_restore, self.handover.gateway_timeout)
-        self._end(self._outcome(REFUSED, reason=str(error)))
+        if self.interrupted is None:
+            self._end(self._outcome(REFUSED, reason=str(error)))
+        else:  # it is still to be finished
+            with contextlib.suppress(OSError):
+                journal.enter(self.folder, **{key: value for key, value in self.interrupted.items() if key != "time"})
         if isinstance(error, DeployError):
             raise error
         raise DeployError(f"{type(error).__name__}: {error}", "report it; nothing was stopped") from error
@@ -202,8 +227,8 @@ class Transaction:
             self._drain()
         self.clock.enter("stop")
         self.touched = True
-        if self.old is not None:
-            stop(self._supervisor(self.old), self.old.release.port, self.old.release.stop_timeout)
+        for staged in (*self.cut_off, *([self.old] if self.old is not None else [])):
+            stop(self._supervisor(staged), staged.release.port, staged.release.stop_timeout)
         stop(self.supervisor, self.new.release.port, self.new.release.stop_timeout)
         self.clock.enter("prove")
         prove_free(self.new.release.gpus, self._others(), self._end_leftovers)
@@ -213,8 +238,13 @@ class Transaction:
         return True, pass_gate(subject, gate)
 
     def _drain(self) -> None:
-        run_hook("drain", self.handover.gateway_drain, self.handover.gateway_timeout)
-        if self.old is None or not self._supervisor(self.old).state().running:
+        serving = self.old is not None and answers(Subject(self.old, self._supervisor(self.old)), 1)
+        try:
+            run_hook("drain", self.handover.gateway_drain, self.handover.gateway_timeout)
+        except DeployError:
+            if serving and self.interrupted is None:  # otherwise there is nothing to be kept from, and much to gain
+                raise
+        if self.old is None or not serving:
             return
         release = self.old.release
         url = Subject(self.old, self._supervisor(self.old)).url
@@ -237,6 +267,8 @@ class Transaction:
         point_link(self.folder.link("current"), os.path.join("releases", self.new.id))
         if self.old is not None and self.old.release.supervisor != self.new.release.supervisor:
             self._supervisor(self.old).forget()
+        for staged in self.cut_off:  # what was cut off may have left it to be started at boot
+            self._supervisor(staged).forget()
 
     def _restore(self, failure: GateFailure) -> Outcome:
         """Put back what was committed; nothing was, on a new host, and then nothing runs afterwards either."""

@@ -104,9 +104,13 @@ def stop(supervisor: Supervisor, port: int, timeout: int) -> None:
         return set(supervisor.state().pids) | {process.pid for process in before if procfs.lives(process)}
 
     supervisor.request_stop(timeout)
-    for pid in left():
-        kill(pid)
-    if not wait_until(lambda: not left(), 30):
+
+    def none_left() -> bool:
+        for pid in left():  # again and again: what is no shell may start the engine anew until it is gone itself
+            kill(pid)
+        return not left()
+
+    if not wait_until(none_left, 30):
         names = "; ".join(procfs.describe(pid) for pid in sorted(left()))
         raise DeployError(f"processes of the service do not end: {names}", "look for a hung driver call (dmesg)")
     if not wait_until(lambda: not procfs.listening_inodes(port), 10):

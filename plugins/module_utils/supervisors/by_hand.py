@@ -67,8 +67,12 @@ class ByHand:
         """Pid and start time of the adopted engine; of the wrapper that is starting it anew, where there is one."""
         for name in ("", "top_"):
             pid, start_time = self.marks[f"{name}pid"], self.marks[f"{name}start_time"]
-            if self._this_boot and procfs.runs(pid, start_time):
-                return pid, start_time
+            if not self._this_boot or not procfs.runs(pid, start_time):
+                continue
+            found = procfs.read_process(pid)
+            if name and found is not None and found.state == "T":
+                continue  # stopped by `request_stop` that was killed: it starts nothing any more
+            return pid, start_time
         return None
 
     def state(self) -> RunState:
@@ -110,12 +114,16 @@ class ByHand:
         shells = self._shells(family)
         for shell in shells:
             _signal(shell, signal.SIGSTOP)  # killed now, one that leads a session would take the engine along by SIGHUP
-        engines = [pid for pid in self._engines(family, shells) if pid in family]
-        for pid in engines:
-            _signal(pid, signal.SIGTERM)
-        ended = wait_until(lambda: not any(procfs.lives(family[pid]) for pid in engines), timeout)
-        for shell in shells:
-            kill(shell)
+        try:
+            engines = [pid for pid in self._engines(family, shells) if pid in family]
+            for pid in engines:
+                _signal(pid, signal.SIGTERM)
+            ended = wait_until(lambda: not any(procfs.lives(family[pid]) for pid in engines), timeout)
+            for shell in shells:
+                kill(shell)
+        finally:
+            for shell in shells:  # one that was killed is not there any more
+                _signal(shell, signal.SIGCONT)
         if ended:
             wait_until(lambda: not self._family(), WRAPPER_GRACE)
 

@@ -12,7 +12,11 @@ import subprocess
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
-from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE, StagedRelease
+from ansible_collections.deployer.sglang.plugins.module_utils.release import (
+    LAUNCH_FILE,
+    RELEASE_VARIABLE,
+    StagedRelease,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state, wait_until
 
@@ -42,6 +46,8 @@ class ProcessSupervisor:
         if leader is not None and leader.start_time != known["start_time"]:
             return RunState(None, frozenset())  # the pid is someone else's now
         family = {p.pid for p in procfs.all_processes() if known["pid"] in (p.session, p.group)}
+        if leader is None:  # the number may have been somebody else's since
+            family = {pid for pid in family if procfs.variable_of(pid, RELEASE_VARIABLE) == known["release"]}
         status = self._child.poll() if self._child is not None and self._child.pid == known["pid"] else None
         return run_state(known["pid"], family, "" if status is None else f"exit status {status}")
 
@@ -58,7 +64,8 @@ class ProcessSupervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
-                cwd=staged.release.working_directory,
+                # What was adopted changes to its folder itself, as its user: root may not enter that.
+                cwd="/" if staged.release.adopted else staged.release.working_directory,
                 start_new_session=True,
                 close_fds=True,
             )

@@ -19,6 +19,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base i
 COMMITTED = "/etc/systemd/system"
 CANDIDATE = "/run/systemd/system.control"
 # A candidate that dies is a failed candidate: it must not be started again behind the gate's back.
+# One write of the unit is the switch: a host that loses power in the middle of a commit starts the old release or the
+# new one, each with its own unit, whatever `current` names.
+COMMITTED_RULES = "\n# What was committed.\n[Service]\nExecStart=\nExecStart={launch}\n"
 CANDIDATE_RULES = (
     "\n# This release has not passed its gate yet.\n[Service]\nRestart=no\nExecStart=\nExecStart={launch}\n"
 )
@@ -45,14 +48,13 @@ class SystemdSupervisor:
 
     def start_candidate(self, staged: StagedRelease) -> None:
         """Start the release from a unit in /run, which does not outlive this boot."""
-        folder = Store(staged.release.root).service(staged.release.service).release(staged.id)
         os.makedirs(CANDIDATE, exist_ok=True)
-        rules = CANDIDATE_RULES.format(launch=os.path.join(folder, LAUNCH_FILE))
+        rules = CANDIDATE_RULES.format(launch=_launch(staged))
         write_file(os.path.join(CANDIDATE, self.unit), staged.unit + rules)
         self._start()
 
     def start_committed(self, staged: StagedRelease) -> None:
-        """Start what the unit in /etc names: `current` of the service."""
+        """Start it from the unit in /etc."""
         self._drop_candidate()
         self._write_committed(staged)
         self._start()
@@ -106,8 +108,9 @@ class SystemdSupervisor:
     def _write_committed(self, staged: StagedRelease) -> None:
         """The unit in /etc, left alone when it is right: a full disk must not keep it from starting."""
         path = os.path.join(COMMITTED, self.unit)
-        if read_text(path) != staged.unit:
-            write_file(path, staged.unit)
+        text = staged.unit + COMMITTED_RULES.format(launch=_launch(staged))
+        if read_text(path) != text:
+            write_file(path, text)
 
     def _drop_candidate(self) -> None:
         path = os.path.join(CANDIDATE, self.unit)
@@ -140,3 +143,8 @@ def systemctl(*words: str, timeout: int = 90, check: bool = True) -> str:
             f"systemctl {' '.join(words)} failed: {done.stderr.strip()}", "see journalctl -xe on the host"
         )
     return done.stdout
+
+
+def _launch(staged: StagedRelease) -> str:
+    folder = Store(staged.release.root).service(staged.release.service).release(staged.id)
+    return os.path.join(folder, LAUNCH_FILE)

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import adopt, look
-from ansible_collections.deployer.sglang.plugins.module_utils.adoption.record import PRIVATE_FILE, record_of
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.record import PRIVATE_FILE, record_of, unwritable
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.serving import Server, find_server
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.supervision import UNIT, Supervision
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -319,7 +319,7 @@ def test_the_unit_of_what_ran_by_hand(bench: Bench) -> None:
     odd = dataclasses.replace(server, cwd="/home/mia/100% sure", cpus=(0, 1))
     unit = record_of(odd, Supervision("hand"), SERVICE, bench.root, "systemd", SERVICE).staged.unit
     for line in (
-        "WorkingDirectory=/home/mia/100%% sure",
+        f'RequiresMountsFor={bench.root} "/home/mia/100%% sure"',
         f"ExecStart={bench.folder.path}/current/launch.sh",
         "KillMode=mixed",
         "Restart=always",
@@ -329,6 +329,15 @@ def test_the_unit_of_what_ran_by_hand(bench: Bench) -> None:
     ):
         assert line in unit.splitlines()
     assert "Protect" not in unit
+
+
+def test_a_folder_whose_name_would_write_a_line_of_the_unit_is_refused(bench: Bench) -> None:
+    """`ExecStartPre=+…` runs as root."""
+    server = bench.start(bench.command(), cwd=bench.path)
+    evil = dataclasses.replace(server, cwd="/tmp/eve\nExecStartPre=+/tmp/eve/run")
+    assert unwritable(evil)
+    with pytest.raises(DeployError, match="holds control characters"):
+        record_of(evil, Supervision("hand"), SERVICE, bench.root, "systemd", SERVICE)
 
 
 def test_releases_of_the_deployment_have_no_trace_of_it() -> None:

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
-from ansible_collections.deployer.sglang.plugins.module_utils.cutover import transaction
+from ansible_collections.deployer.sglang.plugins.module_utils import host_probe, journal, procfs, status
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover import run, transaction
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome import Outcome
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import prediction
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
-from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE
+from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE, StagedRelease
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import Supervisor, stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.process import ProcessSupervisor
 from tests.doubles.released_host import DOUBLE, SERVICE, ReleasedHost
 
 STATES = ("drain", "stop", "prove", "start", "gate", "commit")
@@ -86,6 +90,100 @@ def test_when_not_even_the_guardian_brings_it_back_the_outcome_says_so(
     outcome = host.bring("two")
     assert outcome.outcome == "not_restored"
     assert outcome.reason.startswith("its process was killed by signal 9, at start; ")
+
+
+class HostsOwnUnit(ProcessSupervisor):
+    """Stands for a unit of the host's own, which something else than the deployment's supervisor keeps."""
+
+    at_boot = False
+
+    def __init__(self, folder: ServiceFolder) -> None:
+        super().__init__(folder)
+        self.pid_file, self.log = f"{folder.path}/unit-pid.json", f"{folder.path}/unit.log"
+
+    def start_committed(self, staged: StagedRelease) -> None:
+        self.start_candidate(staged)
+        self.commit(staged)
+
+    def commit(self, staged: StagedRelease) -> None:
+        HostsOwnUnit.at_boot = True
+
+    def forget(self) -> None:
+        HostsOwnUnit.at_boot = False
+
+
+@pytest.fixture
+def own_unit(host: ReleasedHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostsOwnUnit]:
+    """The service is a unit of the host's own, adopted as release `unit`; release `next` is to replace it."""
+
+    def chosen(kind: str, service: str, folder: ServiceFolder) -> Supervisor:
+        return HostsOwnUnit(folder) if kind.startswith("unit:") else supervisor_for(kind, service, folder)
+
+    for module in (transaction, run, status, host_probe):
+        monkeypatch.setattr(module, "supervisor_for", chosen)
+    host.stage("unit", supervisor="unit:llm.service")
+    host.stage("next")
+    host.bring("unit")
+    unit = HostsOwnUnit(host.folder)
+    yield unit
+    supervisor_for("process", SERVICE, host.folder).request_stop(0)
+    stop(unit, host.port, 0)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_another_supervisor_keeps_is_not_left_to_fight_for_the_port(
+    host: ReleasedHost, own_unit: HostsOwnUnit, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    killed_at(monkeypatch, state)
+    outcome = host.bring("next")
+    assert outcome.outcome == ("committed" if state == "commit" else "restored"), outcome.reason
+    forward = state == "commit"
+    assert (own_unit.state().running, host.run.running) == (not forward, forward)
+    assert HostsOwnUnit.at_boot is not forward
+
+
+def test_a_process_that_is_killed_after_the_switch_leaves_the_other_unit_to_no_boot(
+    host: ReleasedHost, own_unit: HostsOwnUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, guardian = transaction.point_link, os.getpid()
+
+    def point_and_die(link: str, target: str) -> None:
+        point(link, target)
+        if link.endswith("/current") and os.getpid() != guardian:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(transaction, "point_link", point_and_die)
+    assert host.bring("next").outcome == "committed"
+    assert not HostsOwnUnit.at_boot
+
+
+def test_a_gateway_that_is_told_to_drain_twice_does_not_keep_the_service_down(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.bring(host.stage("one"))
+    once = Path(host.root, "drained")
+    drain = [sys.executable, "-c", f"open({str(once)!r}, 'x')"]  # fails the second time
+    for release in ("one", host.stage("two")):
+        host.handover(release, gateway_drain=drain)
+    killed_at(monkeypatch, "start")
+    assert host.bring("two").outcome == "restored"
+    assert host.state == "serving"
+
+
+def test_a_cut_over_that_cannot_be_mended_is_not_called_refused(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.bring(host.stage("one"))
+    host.stage("two")
+    killed_at(monkeypatch, "start")
+
+    def busy(order: run.Order, how: str) -> Outcome:
+        raise DeployError("another cut-over of code2sql is under way on this host")
+
+    monkeypatch.setattr(run, "recover", busy)
+    outcome = host.bring("two")
+    assert outcome.outcome == "not_restored"
+    assert "at start; and it cannot be mended now: another cut-over" in outcome.reason
 
 
 @pytest.fixture

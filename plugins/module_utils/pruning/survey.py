@@ -210,10 +210,10 @@ def _service(folder: ServiceFolder, held: contextlib.ExitStack, create_locks: bo
 
 
 def _named_by(folder: ServiceFolder, role: str) -> str | None:
-    try:
-        return folder.release_of(role)
-    except OSError as error:
-        raise _unknown_use(folder.link(role), f"it is no link to a release ({error.strerror})", "remove it") from None
+    link = folder.link(role)
+    if os.path.lexists(link) and not os.path.islink(link):
+        raise _unknown_use(link, "it is no link to a release", "remove it")
+    return folder.release_of(role)
 
 
 def _transaction(folder: ServiceFolder) -> tuple[str, ...]:

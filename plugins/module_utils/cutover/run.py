@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
-from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import adopt, look
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import Adoptable, adopt, look
 from ansible_collections.deployer.sglang.plugins.module_utils.audit import record
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate import Subject, answers
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.guardian import Answer, guarded
@@ -154,7 +154,7 @@ def prediction(order: Order) -> tuple[str | None, str, bool, str]:
     if not os.path.isdir(folder.release(target)):  # it would be staged first
         return before, target, True, ""
     staged = load_release(folder.release(target))
-    found = _adoptable(order, staged) if order.adopt else ""
+    found = _adoptable(order, staged)
     return before, target, bool(found) or _would_change(order, staged, before), found
 
 
@@ -193,12 +193,16 @@ def _own_pids(order: Order, staged: StagedRelease) -> frozenset[int]:
     return frozenset(pid for state in _states(order, staged.release.supervisor) for pid in state.pids)
 
 
+def _found(order: Order, staged: StagedRelease) -> Adoptable | None:
+    """What somebody else has on the service's port; None where nobody does, or the service itself has it as well."""
+    own = _own_pids(order, staged)
+    port = staged.release.port
+    return look(port, own) if order.adopt and _only_others_listen(port, own) else None
+
+
 def _adoptable(order: Order, staged: StagedRelease) -> str:
     """Who holds the port and would be adopted; '' for nobody."""
-    own = _own_pids(order, staged)
-    if not _only_others_listen(staged.release.port, own):
-        return ""
-    found = look(staged.release.port, own)
+    found = _found(order, staged)
     return found.who if found is not None and found.automatic and not found.problem else ""
 
 
@@ -208,13 +212,10 @@ def _adopted(order: Order, staged: StagedRelease) -> str:
     Raises:
         DeployError: it is recognised and cannot be taken over.
     """
-    own = _own_pids(order, staged)
-    port = staged.release.port
-    if not order.adopt or not _only_others_listen(port, own):
-        return ""
-    found = look(port, own)
+    found = _found(order, staged)
     if found is None or not found.automatic:  # a stranger: the transaction names it and refuses
         return ""
+    port = staged.release.port
     if found.problem:
         raise DeployError(f"port {port} is held by {found.who}, which cannot be adopted: {found.problem}", found.fix)
     return adopt(order.folder, order.service, port, order.root, order.supervisor, order.initiator)

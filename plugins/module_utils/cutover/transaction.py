@@ -303,7 +303,7 @@ class Transaction:
             self.supervisor.forget()
 
     def _put_links_back(self) -> None:
-        """Undo the half of a commit that went wrong, and what somebody removed: the unit starts what current names."""
+        """Undo the half of a commit that went wrong, and what somebody removed."""
         for role, before in ((PREVIOUS[1:], self.previous), ("current", self.before)):
             if before is not None and self.folder.release_of(role) != before:
                 point_link(self.folder.link(role), os.path.join("releases", before))

@@ -41,7 +41,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock 
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import hash_file
-from deployer.console import counted
 from deployer.environments.bytecode import compile_bundle
 from deployer.environments.downloads import (
     CONNECTIONS,
@@ -59,6 +58,7 @@ from deployer.environments.pages import Candidate
 from deployer.environments.sources import PackageSources, read_sources, redacted
 from deployer.environments.wheel_index import locate_wheels
 from deployer.progress import Progress, Silent, as_progress
+from deployer.views.console import counted
 
 STAMP = "bundle.json"
 HASHING = 4

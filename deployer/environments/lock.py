@@ -32,7 +32,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.needs
     needed_glibc,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.console import counted
 from deployer.environments.conda_solve import CondaRecord, conda_cuda, conda_glibc, solve_conda
 from deployer.environments.environment_file import (
     ENVIRONMENT_FILE,
@@ -42,6 +41,7 @@ from deployer.environments.environment_file import (
 )
 from deployer.environments.sources import PackageSources
 from deployer.environments.wheel_choice import ChosenWheel, lock_wheels
+from deployer.views.console import counted
 
 Progress = Callable[[str], None]
 

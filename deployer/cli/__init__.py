@@ -1,0 +1,1 @@
+"""`python -m deployer`: one file a group of commands."""

@@ -1,0 +1,1 @@
+"""Runs of playbooks: started, watched, folded into results, written down."""

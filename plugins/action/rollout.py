@@ -22,7 +22,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.rollout import (
 )
 from ansible_collections.deployer.sglang.plugins.plugin_utils.controller import has_terminal
 from ansible_collections.deployer.sglang.plugins.plugin_utils.hooks import hook_problems
-from ansible_collections.deployer.sglang.plugins.plugin_utils.questions import ask
+from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import ask
 
 RESUME = "hosts that are done stay so; run it again to go on with the others"
 

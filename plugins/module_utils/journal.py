@@ -71,6 +71,7 @@ def unfinished(folder: ServiceFolder) -> dict[str, Any] | None:
 
 def finish(folder: ServiceFolder) -> None:
     """The cut-over has ended, one way or the other."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(folder.transaction)
+    for path in (folder.loading, folder.transaction):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     sync_directory(folder.path)

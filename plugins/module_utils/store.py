@@ -91,6 +91,11 @@ class ServiceFolder:
         return os.path.join(self.path, "transaction.json")
 
     @property
+    def loading(self) -> str:
+        """How far the release that is at its gate has loaded; absent when none is."""
+        return os.path.join(self.path, "loading.json")
+
+    @property
     def lock(self) -> str:
         """Held by the one cut-over that is under way."""
         return os.path.join(self.path, "lock")

@@ -16,6 +16,8 @@ description:
   - The whole transaction runs on the host. Run as an C(async) task it goes on when the controller is gone. It runs in a
     process of its own, and when that is killed, the module's own process brings back what was committed.
   - A service that runs the release and answers is left alone.
+  - With an action plugin of the same name. As an C(async) task with C(poll=0) it waits for the end all the same, looks
+    at the host's transaction meanwhile, and says what state it is in.
 options:
   service:
     description: Name of the service.
@@ -43,6 +45,16 @@ options:
     description: Who asked for it, for the journal on the host.
     type: str
     default: ""
+  look_every:
+    description: Seconds between two looks at the transaction. For the action plugin.
+    type: float
+    default: 2
+  patience:
+    description:
+      - Seconds for which nothing may be heard of the host before it counts as unreachable; its outcome is not known
+        then. A server with GPUs takes up to ten minutes to boot. For the action plugin.
+    type: float
+    default: 900
 extends_documentation_fragment:
   - deployer.sglang.host.root
 attributes:
@@ -63,7 +75,7 @@ EXAMPLES = r"""
     service: code2sql
     release: 3f9a1c07b2de
   async: 3600
-  poll: 2
+  poll: 0
 
 - name: Ensure code2sql is back at what served before
   deployer.sglang.cutover:
@@ -180,6 +192,8 @@ def main() -> None:
             "service": {"type": "str", "required": True},
             "release": {"type": "str", "required": True},
             "initiator": {"type": "str", "default": ""},
+            "look_every": {"type": "float", "default": 2},
+            "patience": {"type": "float", "default": 900},
             "adopt": {"type": "bool", "default": True},
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "default": "systemd"},
         },

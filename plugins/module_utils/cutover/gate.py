@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.deployer.sglang.plugins.module_utils import probes, procfs
@@ -14,8 +15,10 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.deadline i
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import classify, clean
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named, readiness_of
+from ansible_collections.deployer.sglang.plugins.module_utils.redaction import redacted, secrets_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Generation
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, Supervisor
 
 PAUSE = 0.5  # seconds between two looks while the engine loads
@@ -64,15 +67,25 @@ class Subject:
     @property
     def log(self) -> str:
         """The end of what its process has logged."""
-        return self.supervisor.log_tail(LOG_LINES_READ)
+        return self.log_tail(LOG_LINES_READ)
+
+    def log_tail(self, lines: int) -> str:
+        """The last lines of it, without the secrets that are known of the release."""
+        release = self.staged.release
+        folder = Store(release.root).service(release.service).release(self.staged.id)
+        return redacted(self.supervisor.log_tail(lines), secrets_of(folder))
 
 
-def pass_gate(subject: Subject, gate: Gate) -> RunState:
+Noted = Callable[[str], None]  # takes a line that shows that a release loads
+
+
+def pass_gate(subject: Subject, gate: Gate, noted: Noted = lambda line: None) -> RunState:
     """Wait until the release serves, and see that it goes on serving for `min_healthy_time`.
 
     Args:
         subject: the release that was just started, and its supervisor.
         gate: deadlines and what to ask.
+        noted: told each line that shows progress, as it is seen.
     Returns:
         The process that passed.
     Raises:
@@ -80,7 +93,7 @@ def pass_gate(subject: Subject, gate: Gate) -> RunState:
     """
     try:
         started = _started(subject)
-        _await_readiness(subject, started, gate)
+        _await_readiness(subject, started, gate, noted)
         if subject.staged.release.served_name:  # of an adopted program of no known engine, nothing is promised
             _identity(subject, gate)
             _generations(subject, gate)
@@ -115,12 +128,12 @@ def _started(subject: Subject) -> RunState:
     return state
 
 
-def _await_readiness(subject: Subject, started: RunState, gate: Gate) -> None:
+def _await_readiness(subject: Subject, started: RunState, gate: Gate, noted: Noted) -> None:
     """Until the readiness path answers from a process of this release.
 
     Ends at once when that process dies, soon when somebody else has its port, and otherwise when the deadline is over.
     """
-    loading = _Loading(subject, gate)
+    loading = _Loading(subject, gate, noted)
     while True:
         _still_alive(subject, started)
         try:
@@ -137,6 +150,7 @@ class _Loading:
 
     subject: Subject
     gate: Gate
+    noted: Noted
     deadline: Deadline = field(init=False)
     log_seen: float = field(init=False, default=float("-inf"))
     stranger_since: float | None = field(init=False, default=None)
@@ -164,7 +178,10 @@ class _Loading:
             raise error
         if now - self.log_seen >= LOG_PAUSE or self.deadline.over(now):
             self.log_seen = now
+            before = self.deadline.last
             self.deadline.feed(now, self.subject.log)
+            if self.deadline.last != before:
+                self.noted(clean(self.deadline.last))
         if self.deadline.over(now):
             last = f"; its last progress was: {clean(self.deadline.last)[:SHOWN]}" if self.deadline.last else ""
             waited = self.deadline.waited(now)

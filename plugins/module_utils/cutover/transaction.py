@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover import loading
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.drain import run_hook, wait_for_quiet
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate import (
     LOG_LINES,
@@ -219,7 +220,7 @@ class Transaction:
         if self._runs_already():
             self.touched = True
             try:
-                return False, pass_gate(subject, gate)
+                return False, pass_gate(subject, gate, self._loads)
             except GateFailure:
                 if self.before != self.new.id:
                     raise
@@ -235,7 +236,10 @@ class Transaction:
         self.clock.enter("start")
         self.supervisor.start_candidate(self.new)
         self.clock.enter("gate")
-        return True, pass_gate(subject, gate)
+        return True, pass_gate(subject, gate, self._loads)
+
+    def _loads(self, line: str) -> None:
+        loading.note(self.folder, line)
 
     def _drain(self) -> None:
         serving = self.old is not None and answers(Subject(self.old, self._supervisor(self.old)), 1)
@@ -261,7 +265,7 @@ class Transaction:
         now = self.supervisor.state()
         if (now.main_pid, now.start_time) != (passed.main_pid, passed.start_time):
             reason = "its process ended between the gate and the commit"
-            raise GateFailure("process", reason, self.supervisor.log_tail(LOG_LINES))
+            raise GateFailure("process", reason, Subject(self.new, self.supervisor).log_tail(LOG_LINES))
         if self.old is not None and self.old.id != self.new.id:
             point_link(self.folder.link(PREVIOUS[1:]), os.path.join("releases", self.old.id))
         point_link(self.folder.link("current"), os.path.join("releases", self.new.id))
@@ -274,6 +278,7 @@ class Transaction:
         """Put back what was committed; nothing was, on a new host, and then nothing runs afterwards either."""
         with contextlib.suppress(OSError):  # a full disk must not keep the old release from starting
             self.clock.enter("restore")
+        loading.forget(self.folder)
         try:
             self._stop_candidate()
             if self.old is not None:
@@ -283,7 +288,7 @@ class Transaction:
                     self._put_links_back()
                 supervisor = self._supervisor(self.old)
                 supervisor.start_committed(self.old)
-                pass_gate(Subject(self.old, supervisor), load_gate(self.folder.release(self.old.id)))
+                pass_gate(Subject(self.old, supervisor), load_gate(self.folder.release(self.old.id)), self._loads)
             elif self.before is not None:
                 raise DeployError(f"release {self.before} is current and cannot be started: {self.old_problem}")
         except Exception as error:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.plugin_utils.questions import ask
+from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import ask
 from deployer.runs.interrupts import Interrupts
 from deployer.runs.questions import Operator, Questions, batch_line
 

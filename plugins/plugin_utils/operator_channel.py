@@ -1,7 +1,11 @@
-"""Asks whoever started the run, over a socket that it listens at, whether the next batch may be begun."""
+"""Speaks with the command that started the run, over a socket that it listens at: asks it, and tells it things.
+
+Without such a command - plain ansible-playbook - there is no socket, and nothing to say.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping
@@ -9,7 +13,9 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
+SOCKET_VARIABLE = "rollout_socket"  # the extra variable with its path
 LONGEST_ANSWER = 64 * 1024  # bytes
+PATIENCE = 2.0  # seconds that telling may take: what is told is only of use while it is new
 
 
 def ask(path: str, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,3 +41,19 @@ def ask(path: str, question: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise DeployError("the command that started this run is gone", "run it again: hosts that are done stay so")
     return answer
+
+
+def tell(path: str, kind: str, message: Mapping[str, Any]) -> None:
+    """Tell something that nobody answers. That nobody listens any more is no failure.
+
+    Args:
+        path: of the socket; '' where there is none.
+        kind: what is told: `progress`, `state`, `log`.
+        message: what the kind says (docs/events.md).
+    """
+    if not path:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        connection.sendall(json.dumps({"tell": kind, **message}).encode() + b"\n")

@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import SOCKET_VARIABLE
 from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.opening import (
     close_run,
     open_run,
@@ -42,7 +43,8 @@ class ActionModule(ActionBase):
                 return answer
             if state == "finished":
                 host = str(variables["inventory_hostname"])
-                return wait_for_host(self, given["run"], given["run_id"], host, given["root"])
+                socket = str(variables.get(SOCKET_VARIABLE) or "")
+                return wait_for_host(self, given["run"], given["run_id"], host, given["root"], socket)
             if state == "closed":
                 told = {"state": state, "root": given["root"], "run_id": given["run_id"]}
                 answer = self._module(told, variables)

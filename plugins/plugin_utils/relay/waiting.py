@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -13,7 +14,8 @@ from ansible.utils.display import Display
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
-from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import FleetProgress
+from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import tell
+from ansible_collections.deployer.sglang.plugins.plugin_utils.relay.progress import FleetProgress, size
 
 ASK_EVERY = 1.0  # seconds at first; longer for a long transfer
 ASK_SELDOM = 5.0
@@ -22,7 +24,7 @@ MUTE_AFTER = 120.0  # seconds in which a relay that lives writes nothing, though
 REPORTED = ("received", "resumed", "linked", "sent", "lost", "started", "landed", "peak_memory", "files")
 
 
-def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: str) -> dict[str, Any]:
+def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: str, socket: str = "") -> dict[str, Any]:
     """Ask a host's relay how far it is until it has landed everything.
 
     Args:
@@ -31,6 +33,7 @@ def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: st
         run_id: its name.
         host: name in the inventory.
         root: the deployment's root folder.
+        socket: of the command that started the run, which is told; '' for none.
     Returns:
         The task's result.
     Raises:
@@ -60,6 +63,7 @@ def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: st
             line = progress.note(host, report)
             if line:
                 Display().display(line)
+            tell(socket, "progress", told(host, report))
         state = report.get("state")
         if state == "landed":
             warnings = [f"{host} left {source}: {why}" for source, why in (report.get("lost") or {}).items()]
@@ -72,6 +76,19 @@ def wait_for_host(action: ActionBase, run: str, run_id: str, host: str, root: st
         if time.monotonic() - spoke > MUTE_AFTER:
             raise DeployError("the relay on the host says nothing any more", "see the disk of the host; run again")
         time.sleep(ASK_EVERY if time.monotonic() - began < 60 else ASK_SELDOM)
+
+
+def told(host: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """How far a host is, as docs/events.md has it.
+
+    Args:
+        host: name in the inventory.
+        report: what its relay wrote last.
+    """
+    done, total, rate = int(report["resumed"] + report["received"]), int(report["total"]), float(report["rate"])
+    text = f"weights: {size(done)} of {size(total)}, {size(rate)}/s"
+    amounts = {"done": done, "total": total, "unit": "bytes", "rate": rate}
+    return {"host": host, "service": "", "phase": "model", **amounts, "text": text}
 
 
 def _ask(action: ActionBase, store: Store) -> tuple[dict[str, Any], bool]:

@@ -86,6 +86,10 @@ bench-weights: test-packages $(VENV)/.bench  ## Weights to 8 lab hosts against o
 bench-cutover: test-packages $(VENV)/.development  ## The outage of a cut-over against stopping and starting by hand; 1 when it is over 1.10.
 	@$(BIN)/python -m tests.benchmarks.cutover
 
+.PHONY: gpu-proof
+gpu-proof: $(VENV)/.development  ## SGLang on this host's GPUs, deployed and measured: GPU_PROOF="--prefix /opt/conda/envs/sglang"; 1 when something fails.
+	@$(BIN)/python -m tests.gpu_proof $(GPU_PROOF)
+
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo .deployer
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .ansible .demo .deployer gpu-proof

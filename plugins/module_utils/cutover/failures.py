@@ -56,6 +56,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     (FLAG, r"ValueError: Template \S+ does not exist"),  # l
     (WEIGHTS, r"SafetensorError|safetensors_rust|Error while deserializing header"),  # f: damaged, cut off
     (WEIGHTS, r"Cannot find any model weights with"),  # s: model_loader/loader.py
+    (WEIGHTS, r"Could not find checkpoint files"),  # s: weight_utils.py, of an index that names what is not there
     (WEIGHTS, r"Error no file named .*(?:safetensors|bin)|does not appear to have (?:a file|files) named"),  # h
     (WEIGHTS, r"size mismatch for |PytorchStreamReader failed|Attempted to load weight .*into parameter"),  # t, s
     (WEIGHTS, r"HFValidationError|Repo id must be in the form|is not a local folder and is not a valid model"),  # h
@@ -72,8 +73,8 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     (CUDA, r"libcud(?:a|art)\.so|nvidia-smi failed|Unexpected error from cudaGetDeviceCount"),  # p, s, t
     (FLAG, r"ValueError: .*--[a-z]"),  # s: what ServerArgs refuses names the option
 )
-# Warnings are of what was got over; NCCL calls its errors so.
-WARNING = re.compile(r"\bWARNING\b|\w+Warning: ")
+# Warnings are of what was got over; NCCL calls its errors so. s: of a model that needs a package that is not there.
+WARNING = re.compile(r"\bWARNING\b|\w+Warning: |Ignore import error when loading")
 # s: utils/watchdog.py ends an engine whose forward pass hangs. Where a collective hangs, NCCL's own lines come first.
 WATCHDOG = re.compile(r"[Ww]atchdog timeout ?\(")
 # What a process that ends for another reason leaves last.

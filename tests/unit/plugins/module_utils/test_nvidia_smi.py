@@ -61,6 +61,15 @@ def test_reads_a_recording(
     assert gpu.processes == ((GpuProcess(pid, "", "python3", 2658 * MIB),) if pid else ())
 
 
+def test_reads_a_gpu_that_sglang_serves_from_and_the_same_one_afterwards() -> None:
+    serving, stopped = (
+        parse_query((RECORDINGS / f"h200-driver580-{state}.xml").read_text()).gpus[0] for state in ("sglang", "stopped")
+    )
+    assert serving.processes == (GpuProcess(6317, "", "sglang::scheduler", 131_246 * MIB),)
+    assert (serving.memory_used, serving.memory_free) == (131_256 * MIB, 11_901 * MIB)
+    assert (stopped.memory_used, stopped.processes) == (0, ())
+
+
 HOSTS = [
     ("Tesla V100-SXM2-32GB", 32510, "418.67", "v10", "7.0"),
     ("Tesla T4", 15109, "418.67", "v10", "7.5"),

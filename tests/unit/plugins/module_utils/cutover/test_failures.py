@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover import failures
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import KINDS, Failure, classify, clean
 
+RECORDINGS = Path(__file__).parents[4] / "recordings" / "sglang"
 ENDED = "exit status 1"
 KILLED = "exit status 137"
 
@@ -94,6 +97,15 @@ def test_what_a_living_process_got_over_is_no_cause() -> None:
 def test_a_warning_is_no_cause() -> None:
     log = "UserWarning: Found no NVIDIA driver on your system\nWARNING: CUDA error: x\nKeyError: 'qwen'"
     assert classify("process", "", ENDED, log) == Failure("crash", ("KeyError: 'qwen'",))
+
+
+def test_a_recorded_log_of_a_model_without_its_weights_says_so() -> None:
+    log = (RECORDINGS / "h200-0.5.15.post1-broken.log").read_text()  # of a real start, with what a package lacked
+    failure = classify("process", "", "exit status 1 (exit-code)", log)
+
+    assert failure.kind == "weights"
+    assert len(failure.evidence) == 1
+    assert "Could not find checkpoint files" in failure.evidence[0]
 
 
 def test_systemd_s_word_for_an_oom_kill_is_proof_by_itself() -> None:

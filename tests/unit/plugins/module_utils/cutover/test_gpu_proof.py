@@ -9,6 +9,8 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gpu_proof import foreign_use, prove_free
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu, GpuProcess
+from ansible_collections.deployer.sglang.plugins.module_utils.nvidia_smi import parse_query
+from tests.doubles.nvidia_smi import RECORDINGS
 
 GIB = 2**30
 
@@ -42,6 +44,23 @@ def test_whoever_computes_there_and_is_not_ours_is_named() -> None:
     assert foreign_use(["6", "7"], {10}, looks) == "GPU 7: pid 11 of me (python), 30.0 GiB"
     assert foreign_use([gpu(7).uuid], {10, 11}, looks) == ""
     assert foreign_use([], (), looks) == ""
+
+
+def recorded(state: str) -> Sequence[Gpu]:
+    """The H200 that SGLang was served from, while it was and afterwards."""
+    return parse_query((RECORDINGS / f"h200-driver580-{state}.xml").read_text()).gpus
+
+
+def test_the_gpu_of_a_real_server_is_free_once_it_has_stopped() -> None:
+    looks = Looks(recorded("sglang"), recorded("stopped"))
+    prove_free(["0"], (), looks.end, looks, patience=0.05)
+    assert looks.ended == [6317]
+
+
+def test_the_gpu_of_a_real_server_that_stays_is_not_free() -> None:
+    looks = Looks(recorded("sglang"))
+    with pytest.raises(DeployError, match="GPU 0 is still computed on by pid 6317 of another user: sglang::scheduler"):
+        prove_free(["0"], (), looks.end, looks, patience=0.05)
 
 
 def test_a_service_without_gpus_asks_nobody() -> None:

@@ -18,6 +18,7 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel i
 
 MODULE = "deployer.sglang.cutover"
 STATUS = "ansible.legacy.async_status"
+SOON = 0.5  # seconds after which it is looked for the first time: where there is nothing to do, that is the end
 
 
 class ActionModule(ActionBase):
@@ -60,8 +61,10 @@ class ActionModule(ActionBase):
         """
         command = cutover_watch.command(watched.folder, str(started["results_file"]))
         heard = time.monotonic()
+        pause = SOON
         while time.monotonic() - watched.began < self._task.async_val:
-            time.sleep(every)
+            time.sleep(min(pause, every))
+            pause *= 2
             why = "it did not answer"
             try:
                 seen = cutover_watch.parse(str(self._low_level_execute_command(command).get("stdout") or ""))

@@ -10,7 +10,9 @@ module: status
 short_description: Say what services on a host are at
 version_added: "0.1.0"
 description:
-  - Reads each service's releases and process, and probes it.
+  - Reads each service's releases, process, unit, metrics and GPUs, probes it as the gate of a cut-over does, and
+    compares what is there with what was committed.
+  - All services are looked at beside each other. What hangs is failing after 30 seconds, and given up after a minute.
   - Changes nothing.
 extends_documentation_fragment:
   - deployer.sglang.host.read_only
@@ -30,19 +32,51 @@ EXAMPLES = r"""
 
 RETURN = r"""
 services:
-  description:
-    - One entry a service, with C(state) (V(serving), V(failing), V(stopped), V(changing), V(interrupted), V(absent)),
-      C(detail), C(current), C(previous), C(predecessor), and what is known of the running release.
+  description: One entry a service; docs/status.md has every key. What is not known is left out or null.
   type: list
   elements: dict
   returned: success
+  contains:
+    service:
+      description: Its name.
+      type: str
+    state:
+      description: V(serving), V(failing), V(stopped), V(changing), V(interrupted) or V(absent).
+      type: str
+    detail:
+      description: What is to be said of the state, for people.
+      type: str
+    current:
+      description: Id of the committed release; likewise C(previous), C(predecessor) and C(adopted).
+      type: str
+    uptime:
+      description: Seconds since the process started; C(since) is that moment in UTC.
+      type: int
+    gate:
+      description: Whether the gate's probes pass (C(passes)), and why not (C(detail)).
+      type: dict
+    unit:
+      description: What its supervisor says of it, C(kind), C(name), C(healthy), C(state), C(restarts).
+      type: dict
+    load:
+      description:
+        - C(running) and C(queued) requests, C(tokens_per_second), C(kv_usage) from 0 to 1; null for what was not
+          measured, of which C(note) says why.
+      type: dict
+    gpu_memory:
+      description: For each GPU of the service C(gpu), C(uuid), and in bytes C(total), C(used), and C(service)'s part.
+      type: list
+      elements: dict
+    drift:
+      description: What differs from the release, each with C(what), C(detail) and C(fix).
+      type: list
+      elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.deployer.sglang.plugins.module_utils.arguments import SERVICES
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.status import service_status
+from ansible_collections.deployer.sglang.plugins.module_utils.status import host_status
 
 
 def main() -> None:
@@ -53,11 +87,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    root = module.params["root"]
-    try:
-        states = [service_status(root, service["name"], service["port"]) for service in module.params["services"]]
-    except DeployError as error:
-        module.fail_json(msg=str(error))
+    states = host_status(module.params["root"], module.params["services"])
     module.exit_json(changed=False, services=states)
 
 

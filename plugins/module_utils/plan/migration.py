@@ -104,6 +104,11 @@ def to_adopt(service: Service, host: HostFacts) -> Listener | None:
     return next((one for one in host.listeners if one.port == service.port and one.adopts and not one.service), None)
 
 
+def serving_by_hand(service: Service, host: HostFacts) -> Listener | None:
+    """What somebody else started and serves the service's port now, whoever ends it."""
+    return to_adopt(service, host) or started_by_hand(service, host)
+
+
 def adoption_finding(where: str, listener: Listener) -> Finding:
     """What the cut-over records and stops, and a rollback starts again."""
     return finding(

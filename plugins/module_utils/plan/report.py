@@ -12,6 +12,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import 
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import exit_code
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_plan import HostPlan
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import serving_by_hand
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.service_plan import ServicePlan
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.strategy import strategy_of
 
@@ -51,6 +52,7 @@ def plan_report(plan: HostPlan, host: HostFacts, launches: Mapping[tuple[str, st
 def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[str, Any]:
     service, pool = plan.service, plan.pool
     running = host.services.get(service.name)
+    by_hand = serving_by_hand(service, host) if plan.role == "service" else None
     return {
         "service": service.name,
         "role": plan.role,
@@ -59,6 +61,7 @@ def _service(plan: ServicePlan, host: HostFacts, launch: Launch | None) -> dict[
         "environment": service.environment,
         "model": {"name": service.model.name, "source": service.model.source},
         "current": dataclasses.asdict(running) if running else None,
+        "by_hand": by_hand.who if by_hand else "",
         "next": launch.release if launch else "",
         "strategy": dataclasses.asdict(strategy_of(service, plan.gpus, host)) if plan.role == "service" else None,
         "gpus_wanted": list(service.gpus),

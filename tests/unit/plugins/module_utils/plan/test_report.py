@@ -62,3 +62,11 @@ def test_no_secret_is_in_a_report() -> None:
     options = {"tensor_parallel_size": 2, "api_key": "hunter2", "hf_token": "hunter2"}
     assert described({"options": options})[0].exposed == ("api_key", "hf_token")
     assert "hunter2" not in json.dumps(report({"options": options}))
+
+
+def test_what_somebody_started_by_hand_is_what_serves_now() -> None:
+    adopted = Listener(8001, "pid 42 of me: uv run python", pids=(42,), adopts="llamafactory")
+    service, before = report({"predecessor": BEFORE}, listeners=(adopted,))["services"]
+    assert (service["by_hand"], before["by_hand"]) == ("pid 42 of me: uv run python", "")
+    (stranger,) = report({}, listeners=(Listener(8001, "pid 9 of alice: nc"),))["services"]
+    assert stranger["by_hand"] == ""

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync
+TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium
 DEMO_INVENTORY := inventory/local/hosts.yml
 
 .PHONY: help
@@ -35,7 +35,7 @@ demo: $(VENV)/.runtime  ## Deploy the real SGLang on this machine's CPU, without
 	@echo "== inputs: wheels, a conda package of this Python, a tiny model"
 	$(BIN)/python -m demo inputs
 	@echo "== deploy: the same playbooks as for a fleet, to this machine"
-	$(BIN)/python -m deployer rollout -i $(DEMO_INVENTORY)
+	$(BIN)/python -m deployer rollout -i $(DEMO_INVENTORY) --yes
 	@echo "== what serves now"
 	@$(BIN)/python -m demo show
 

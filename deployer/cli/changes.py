@@ -8,23 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from deployer.cli.command_line import (
-    PASS_ON,
-    PASS_ON_HELP,
-    Check,
-    ExtraVars,
-    Inventory,
-    Json,
-    Limit,
-    Verbose,
-    invocation_of,
-)
-from deployer.runs.change import RESTORE_ALL, RESTORE_HOST, Change, change
+from deployer.cli.command_line import PASS_ON, PASS_ON_HELP, Options, on_hosts
+from deployer.runs.restore import RESTORE_ALL, RESTORE_HOST
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed and restored, 2 refused before anything changed, 3 failed and not restored, "
-    "or not known, 4 stopped on request between two batches."
+    "or not known, 4 stopped on request, also by a no to the plan."
 )
+EVENTS = "With --json, an event a line while it happens (docs/events.md)."
+LOOK = {"rollout": "python -m deployer plan", "rollback": "python -m deployer history"}
 
 
 class OnFailure(str, Enum):
@@ -34,9 +26,6 @@ class OnFailure(str, Enum):
     restore_all = RESTORE_ALL
 
 
-Services = Annotated[
-    list[str] | None, typer.Option("--service", help="Only this service of each host; may be given several times.")
-]
 Batches = Annotated[
     str, typer.Option("--batches", help="How many hosts at once, such as 1,25%,100%; the first batch is the canary.")
 ]
@@ -57,64 +46,51 @@ OnFailureOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     for command in (rollout, rollback):
-        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {EXIT_CODES}")(command)
+        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {EVENTS} {EXIT_CODES}")(command)
 
 
+@on_hosts("service", "check", "yes")
 def rollout(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    check: Check = False,
-    service: Services = None,
+    options: Options,
     batches: Batches = "",
     pause: Pause = None,
     confirm: Confirm = False,
     max_fail: MaxFail = "",
     on_failure: OnFailureOption = OnFailure.restore_host,
-    as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
-    """Stage the described services on all hosts, then cut over in batches.
+    """Show the plan and ask; stage the described services on all hosts, then cut over in batches.
 
-    Ctrl-C once: no further batch. Twice: stop watching; hosts finish by themselves.
+    Ctrl-C once: no further batch. Twice: stop watching; it says what each host does by itself.
 
-    Example: python -m deployer rollout -i inventory/hosts.yml -l gpu-nodes --batches 1,25%,100% --confirm
+    Example: python -m deployer rollout -i inventory/hosts.yml -l gpu-nodes --batches 1,25%,100% --yes
     """
-    variables = rollout_variables(service, batches, pause, confirm, max_fail, check)
-    invocation = invocation_of(context, inventory, limit, extra_vars, check, variables)
-    raise typer.Exit(change(Change("deploy", "rollout", invocation, on_failure.value, as_json, verbose)))
+    variables = rollout_variables(options.service, batches, pause, confirm, max_fail, options.check)
+    raise typer.Exit(_carry_out("rollout", options, variables, on_failure))
 
 
+@on_hosts("service", "check", "yes")
 def rollback(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    check: Check = False,
+    options: Options,
     to: Annotated[
         str, typer.Option("--to", help="An id of `history` or its beginning, @previous, @adopted or @predecessor.")
     ] = "",
-    service: Services = None,
     batches: Batches = "",
     pause: Pause = None,
     confirm: Confirm = False,
     max_fail: MaxFail = "",
     on_failure: OnFailureOption = OnFailure.restore_host,
-    as_json: Json = False,
-    verbose: Verbose = False,
 ) -> None:
     """Go back to the release that served before, or to any other that the hosts keep.
 
-    Example: python -m deployer rollback -i inventory/hosts.yml -l gpu-nodes --to @adopted
+    Shows what would be done and asks, as rollout does.
+
+    Example: python -m deployer rollback -i inventory/hosts.yml -l gpu-nodes --to @adopted --yes
     """
     if to in ("staged",):
         raise typer.BadParameter("--to staged is what rollout does. Fix: give an id, or @previous")
-    variables = rollout_variables(service, batches, pause, confirm, max_fail, check)
-    invocation = invocation_of(
-        context, inventory, limit, extra_vars, check, {**variables, **({"cutover_to": to} if to else {})}
-    )
-    raise typer.Exit(change(Change("rollback", "rollback", invocation, on_failure.value, as_json, verbose)))
+    variables = rollout_variables(options.service, batches, pause, confirm, max_fail, options.check)
+    target = {"cutover_to": to} if to else {}
+    raise typer.Exit(_carry_out("rollback", options, {**variables, **target}, on_failure))
 
 
 def rollout_variables(
@@ -145,3 +121,39 @@ def rollout_variables(
     if service:
         variables["cutover_services"] = service
     return variables
+
+
+def _carry_out(verb: str, options: Options, variables: dict[str, Any], on_failure: OnFailure) -> int:
+    """Do it, show it, and give the exit code."""
+    # Imported late: nothing of it is needed to say what the options are.
+    from rich.console import Console
+
+    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+    from deployer.api.change import Change, carry_out
+    from deployer.runs.expected import Expected
+    from deployer.runs.questions import Unattended
+    from deployer.views.ending import print_ending
+    from deployer.views.json_lines import JsonLines
+    from deployer.views.live import LiveView
+    from deployer.views.operator import TerminalOperator
+    from deployer.views.plain import PlainView
+
+    terminal = sys.stdin.isatty()
+    asks = not (options.yes or options.check)
+    if asks and (options.as_json or not terminal):
+        why = "--json answers programs, which cannot be asked" if options.as_json else "there is no terminal to ask at"
+        raise DeployError(f"{why}, and nothing is changed on a guess", f"--yes, after a look at: {LOOK[verb]}")
+    order = Change(verb, options.invocation(variables), on_failure.value, options.verbose)
+    if options.as_json:
+        someone = TerminalOperator(Console(stderr=True), False) if terminal else Unattended()
+        return carry_out(order, [JsonLines(sys.stdout)], someone).exit_code
+    console = Console()
+    if console.is_terminal:
+        with LiveView(console, options.verbose, Expected.from_journals()) as view:
+            someone = TerminalOperator(console, asks, view.paused) if terminal else Unattended()
+            result = carry_out(order, [view], someone)
+    else:
+        someone = TerminalOperator(console, asks) if terminal else Unattended()
+        result = carry_out(order, [PlainView(console, options.verbose)], someone)
+    print_ending(result, console)
+    return result.exit_code

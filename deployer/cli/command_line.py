@@ -1,68 +1,178 @@
-"""What the commands share: their options, the playbook run that follows from them, and asking the hosts quietly."""
+"""What the commands share: their options, defined once, the run that follows from them, and how errors are said."""
 
 from __future__ import annotations
 
-import getpass
+import functools
+import inspect
 import json
-import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
 from deployer.runs import results
-from deployer.runs.runner import Event, Invocation, Run, run_playbook
-from deployer.views.console import shown
+from deployer.runs.problems import of_run, told
+from deployer.runs.results import Summary
+from deployer.runs.runner import Invocation, Run, initiator
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deployer.api import Answer, Deployer
 
 Inventory = Annotated[
-    list[str] | None, typer.Option("-i", "--inventory", help="Inventory, as ansible-playbook takes it.")
+    list[str] | None,
+    typer.Option("-i", "--inventory", help="Inventory, as ansible-playbook takes it."),
 ]
 Limit = Annotated[str, typer.Option("-l", "--limit", help="Only these hosts, as a host pattern.")]
 ExtraVars = Annotated[
-    list[str] | None, typer.Option("-e", "--extra-vars", help="key=value or @file, as ansible-playbook.")
+    list[str] | None,
+    typer.Option("-e", "--extra-vars", help="key=value or @file, as ansible-playbook."),
+]
+Services = Annotated[
+    list[str] | None, typer.Option("--service", help="Only this service of each host; may be given several times.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing, say what would change.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also show steps that changed nothing.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing: do it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of what people read.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say all: steps that changed nothing, Ansible's words."),
+]
+VaultFile = Annotated[
+    list[str] | None,
+    typer.Option("--vault-password-file", metavar="FILE", help="Has a vault password."),
+]
+VaultId = Annotated[
+    list[str] | None,
+    typer.Option("--vault-id", metavar="LABEL@FILE", help="The same for one label."),
+]
+BecomeFile = Annotated[str, typer.Option("--become-password-file", metavar="FILE", help="Has sudo's password.")]
+ConnectionFile = Annotated[
+    str,
+    typer.Option("--connection-password-file", metavar="FILE", help="Has SSH's password."),
+]
+AskVault = Annotated[bool, typer.Option("-J", "--ask-vault-pass", help="Ask for a vault password.")]
+AskBecome = Annotated[bool, typer.Option("-K", "--ask-become-pass", help="Ask for sudo's password.")]
+AskConnection = Annotated[bool, typer.Option("-k", "--ask-pass", help="Ask for SSH's password.")]
+
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
-PASS_ON_HELP = "Words after -- go to ansible-playbook as they are, for example: -- --vault-password-file vault.txt"
+PASS_ON_HELP = "Words after -- go to ansible-playbook as they are, for example: -- --forks 10"
+ASKING = {
+    "-J": "-J", "--ask-vault-pass": "-J", "--ask-vault-password": "-J",
+    "-K": "-K", "--ask-become-pass": "-K",
+    "-k": "-k", "--ask-pass": "-k",
+}  # fmt: skip
 
 
-def invocation_of(
-    context: typer.Context,
-    inventory: list[str] | None,
-    limit: str,
-    extra_vars: list[str] | None,
-    check: bool,
-    variables: Mapping[str, Any] | None = None,
-) -> Invocation:
-    """What a playbook is to be run with, from the options of a command.
+@dataclass(frozen=True)
+class Options:
+    """The options of a command that contacts hosts: the same words with the same meaning in every one of them.
+
+    The fields are the parameters that `on_hosts` gives a command; CHOSEN are for commands that ask for them.
+    """
+
+    service: Services = None
+    check: Check = False
+    yes: Yes = False
+    inventory: Inventory = None
+    limit: Limit = ""
+    extra_vars: ExtraVars = None
+    vault_password_file: VaultFile = None
+    vault_id: VaultId = None
+    become_password_file: BecomeFile = ""
+    connection_password_file: ConnectionFile = ""
+    ask_vault_pass: AskVault = False
+    ask_become_pass: AskBecome = False
+    ask_pass: AskConnection = False
+    as_json: Json = False
+    verbose: Verbose = False
+    words: Sequence[str] = ()  # behind --
+
+    @functools.cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """Words for ansible-playbook; what it is to be told and nobody else is asked for now, once."""
+        from deployer.cli.passwords import handed_over
+
+        given = [word for value in self.extra_vars or () for word in ("-e", value)]
+        given += [word for path in self.vault_password_file or () for word in ("--vault-password-file", path)]
+        given += [word for name in self.vault_id or () for word in ("--vault-id", name)]
+        passwords = (
+            ("--become-password-file", self.become_password_file, self.ask_become_pass, "sudo password: "),
+            ("--connection-password-file", self.connection_password_file, self.ask_pass, "SSH password: "),
+            ("--vault-password-file", "", self.ask_vault_pass, "vault password: "),
+        )
+        for option, path, ask, prompt in passwords:
+            if path or ask:
+                given += [option, path or handed_over(prompt)]
+        return (*given, *self.words)
+
+    def invocation(self, variables: Mapping[str, Any] | None = None) -> Invocation:
+        """What a playbook is to be run with.
+
+        Args:
+            variables: of the command itself.
+        """
+        own = {"cutover_initiator": initiator(), **(variables or {})}
+        return Invocation(self.inventory or (), self.limit, self.check, own, self.arguments)
+
+    @property
+    def deployer(self) -> Deployer:
+        """The same for the Python API."""
+        from deployer.api import Deployer
+
+        return Deployer(self.inventory or (), limit=self.limit, arguments=self.arguments)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Those that --service names; empty for all."""
+        return tuple(self.service or ())
+
+
+CHOSEN = frozenset({"service", "check", "yes"})
+
+
+def on_hosts(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function that takes Options first: it gets the options of all commands that contact hosts.
+
+    What goes wrong and was to be foreseen is said in one line, and ends it with 2.
 
     Args:
-        variables: of the command itself.
-
-    Raises:
-        typer.BadParameter: the options cannot work.
+        chosen: those of CHOSEN that it takes, too.
     """
-    _refuse_arguments(inventory or (), context.args)
-    arguments = [word for value in extra_vars or () for word in ("-e", value)] + list(context.args)
-    initiator = {"cutover_initiator": f"{_user()}@{socket.gethostname()}"}
-    return Invocation(inventory or (), limit, check, {**initiator, **(variables or {})}, arguments)
+    hints = get_type_hints(Options, include_extras=True)
+    shared = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(Options)
+        if one.name != "words" and (one.name not in CHOSEN or one.name in chosen)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *shared]
+
+        @functools.wraps(command)
+        def run(*, context: typer.Context, **values: Any) -> None:
+            given = {one.name: values.pop(one.name) for one in shared}
+            refuse_arguments(given["inventory"] or (), context.args)
+            given["verbose"] |= bool(context.parent and context.parent.params.get("verbose"))  # deployer -v VERB
+            options = Options(**given, words=tuple(context.args))
+            with errors_said(command.__name__.replace("_", " "), options.verbose):
+                command(options, **values)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
-        return f"uid {os.getuid()}"
-
-
-def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
+def refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
     """What could not work is refused before Ansible starts.
 
     Raises:
@@ -71,41 +181,46 @@ def _refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:
     if words and "--" not in sys.argv:
         raise typer.BadParameter(f"unexpected {words[0]!r}. Fix: -l {words[0]} for a host, -- before words for Ansible")
     for word in words:
-        if word in ("-K", "-k", "-J") or word.startswith("--ask-"):
+        if word in ASKING:
             raise typer.BadParameter(
-                f"{word} would wait for an answer that cannot be typed here. "
-                "Fix: --become-password-file, --connection-password-file or --vault-password-file"
+                f"{word} would wait for an answer that cannot be typed there. Fix: write {ASKING[word]} before the --"
             )
     for path in inventory:
         if "," not in path and not Path(path).expanduser().exists():
             raise typer.BadParameter(f"there is no inventory {path}. Fix: give the path of its hosts.yml")
 
 
-def explain(summary: results.Summary, run: Run, console: Console) -> None:
-    """Where no host was met, Ansible's own words are the reason."""
-    if not summary.hosts:
-        lines = [line for line in run.output.splitlines() if line.strip()]
-        text = "\n".join(lines[-12:]) or "ansible-playbook said nothing"
-        console.print("no host was met: the inventory names none in gpu-nodes, or Ansible failed first:", style="red")
-        console.print(text, highlight=False, markup=False)
+@contextmanager
+def errors_said(command: str, verbose: bool = True) -> Iterator[None]:
+    """Say what went wrong and what to do about it, and exit with 2.
+
+    Args:
+        command: as it is called.
+        verbose: with the detail, such as Ansible's own words.
+    """
+    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
+    try:
+        yield
+    except DeployError as error:
+        text = str(error) if verbose or not error.detail else str(DeployError(error.problem, error.fix))
+        more = "" if verbose or not error.detail else " (-v says more)"
+        # A file name that is no UTF-8 cannot be printed as it is.
+        typer.echo(f"{command}: {text}{more}".encode(errors="backslashreplace").decode(), err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"{command}: interrupted; the next run goes on from here", err=True)
+        raise typer.Exit(2) from None
 
 
-def asked(playbook: str, invocation: Invocation) -> tuple[results.Summary, Run]:
-    """Run a playbook that changes nothing, quietly."""
-    summary = results.Summary()
-
-    def on_event(event: Event) -> None:
-        nonlocal summary
-        step = results.parse_event(event)
-        if step is not None:
-            summary = summary.after(step)
-
-    run = run_playbook(playbook, invocation, on_event)
-    return summary, run
+def say_ansibles_words(options: Options, answer: Answer[Any]) -> None:
+    """With -v, what Ansible printed, where something went wrong."""
+    if options.verbose and answer.failures:
+        typer.echo(answer.output, err=True)
 
 
 def tell(
-    summary: results.Summary,
+    summary: Summary,
     run: Run,
     module: str,
     failures: Mapping[str, str],
@@ -121,7 +236,16 @@ def tell(
         failures: host -> why.
         as_json: the key that the module's value has in JSON; '' to `show` it.
         show: prints the results by host.
+
+    Raises:
+        DeployError: no host was met.
     """
+    from rich.console import Console
+
+    from deployer.views.console import shown
+
+    if not summary.hosts:
+        raise of_run(run.output, run.status).error()
     found = summary.reports_of(module)
     if as_json:
         value = results.REPORTING[module]
@@ -134,21 +258,4 @@ def tell(
         console = Console()
         show(console, found)
         for host, why in failures.items():
-            console.print(f"{host}: {shown(why)}", style="red", highlight=False, soft_wrap=True)
-    explain(summary, run, Console(stderr=True))
-
-
-@contextmanager
-def errors_said(command: str) -> Iterator[None]:
-    """Say what went wrong and what to do about it, and exit with 2."""
-    from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-
-    try:
-        yield
-    except DeployError as error:
-        # A file name that is no UTF-8 cannot be printed as it is.
-        typer.echo(f"{command}: {error}".encode(errors="backslashreplace").decode(), err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(f"{command}: interrupted; the next run goes on from here", err=True)
-        raise typer.Exit(2) from None
+            console.print(f"{host}: {shown(told(why, host), lines=True)}", style="red", highlight=False, soft_wrap=True)

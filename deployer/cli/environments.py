@@ -1,28 +1,26 @@
-"""The commands about environments: lock (which history_commands.py adds), bundle, environments, verify, prune."""
+"""The commands about environments: lock (which history.py adds), bundle, environments, verify, prune."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from deployer.cli.command_line import (
     PASS_ON,
     PASS_ON_HELP,
-    Check,
-    ExtraVars,
-    Inventory,
-    Json,
-    Limit,
-    asked,
+    Options,
     errors_said,
-    explain,
-    invocation_of,
+    on_hosts,
+    say_ansibles_words,
 )
-from deployer.runs import results
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deployer.api import Answer
 
 ENVIRONMENTS = Path("environments")
 ANSIBLES_OWN = ("ansible_facts", "deprecations", "diff", "exception", "invocation", "msg", "warnings")
@@ -51,6 +49,8 @@ def lock(
 
     Example: python -m deployer lock sglang
     """
+    from rich.console import Console
+
     from deployer.environments.lock import check_lock, lock_environment
     from deployer.environments.sources import read_sources
     from deployer.progress import shown as shown_progress
@@ -80,6 +80,8 @@ def bundle(
 
     Example: python -m deployer bundle sglang
     """
+    from rich.console import Console
+
     from deployer.environments.bundle import make_bundle
     from deployer.environments.sources import read_sources
     from deployer.progress import shown as shown_progress
@@ -96,87 +98,69 @@ def bundle(
             )
 
 
-def environments(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    as_json: Json = False,
-) -> None:
+@on_hosts()
+def environments(options: Options) -> None:
     """List the conda environments of every host: versions, size, and who uses them; change nothing.
 
     Example: python -m deployer environments -i inventory/hosts.yml
     """
+    from rich.console import Console
+
     from deployer.views.environments import print_environments
 
-    summary, run = asked("environments", invocation_of(context, inventory, limit, extra_vars, check=False))
-    found, failures = summary.reports_of(results.ENVIRONMENTS), summary.silent(results.ENVIRONMENTS)
-    if as_json:
-        typer.echo(json.dumps(_as_json(summary, results.ENVIRONMENTS), indent=2))
-    elif summary.hosts:
-        print_environments(Console(), found, failures)
-    explain(summary, run, Console(stderr=True))
-    raise typer.Exit(2 if failures or not found else 0)
+    found = options.deployer.environments()
+    if options.as_json:
+        typer.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        print_environments(Console(), _raw(found), _explained(found))
+    say_ansibles_words(options, found)
+    raise typer.Exit(found.exit_code)
 
 
-def verify(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Hash every file.")] = False,
-    as_json: Json = False,
-) -> None:
+@on_hosts()
+def verify(options: Options, deep: Annotated[bool, typer.Option("--deep", help="Hash every file.")] = False) -> None:
     """Say whether environments and models on every host are still what was built and brought; change nothing.
 
     Example: python -m deployer verify -i inventory/hosts.yml --deep
     """
+    from rich.console import Console
+
+    from deployer.runs import results
     from deployer.views.plan import print_lines
     from deployer.views.verify import verify_lines
 
-    invocation = invocation_of(context, inventory, limit, extra_vars, False, {"verify_deep": deep})
-    summary, run = asked("verify", invocation)
-    found, models = summary.reports_of(results.VERIFY), summary.reports_of(results.MODEL_VERIFY)
-    failures = {**summary.silent(results.VERIFY), **summary.silent(results.MODEL_VERIFY)}
-    if as_json:
-        typer.echo(json.dumps(_as_json(summary, results.VERIFY, results.MODEL_VERIFY), indent=2))
-    elif summary.hosts:
-        print_lines(Console(), verify_lines(found, models, failures, deep))
-    explain(summary, run, Console(stderr=True))
-    if failures or not found:
-        raise typer.Exit(2)
-    sound = [one["sound"] for result in found.values() for one in result["environments"]]
-    sound += [one["ok"] for result in models.values() for one in result["models"]]
-    raise typer.Exit(0 if all(sound) else 1)
+    found = options.deployer.verify(deep=deep)
+    if options.as_json:
+        typer.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        built, models = (found.summary.reports_of(one) for one in (results.VERIFY, results.MODEL_VERIFY))
+        print_lines(Console(), verify_lines(built, models, _explained(found), deep))
+    say_ansibles_words(options, found)
+    raise typer.Exit(found.exit_code)
 
 
-def prune(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    check: Check = False,
-    as_json: Json = False,
-) -> None:
+@on_hosts("check")
+def prune(options: Options) -> None:
     """Remove environments, models and releases that no kept release uses; never one in use.
 
     Example: python -m deployer prune -i inventory/hosts.yml --check
     """
+    from rich.console import Console
+
+    from deployer.views.console import shown
     from deployer.views.plan import print_lines
     from deployer.views.prune import prune_lines
 
-    summary, run = asked("prune", invocation_of(context, inventory, limit, extra_vars, check))
-    found, failures = summary.reports_of(results.PRUNE), summary.silent(results.PRUNE)
-    if as_json:
-        typer.echo(json.dumps(_as_json(summary, results.PRUNE), indent=2))
-    elif summary.hosts:
+    pruning = options.deployer.prune(check=options.check)
+    if options.as_json:
+        typer.echo(json.dumps(_as_json(pruning), indent=2))
+    else:
         console = Console()
-        print_lines(console, prune_lines(found, check=check, kept=check))
-        for host, why in failures.items():
-            console.print(f"{host}: {why}", style="red", highlight=False, markup=False, soft_wrap=True)
-    explain(summary, run, Console(stderr=True))
-    failed = any(host.failure or host.unreachable for host in summary.hosts.values())
-    raise typer.Exit(2 if failed or not found else 0)
+        print_lines(console, prune_lines(_raw(pruning), check=options.check, kept=options.check))
+        for host, why in _explained(pruning).items():
+            console.print(f"{host}: {shown(why, lines=True)}", style="red", highlight=False, soft_wrap=True)
+    say_ansibles_words(options, pruning)
+    raise typer.Exit(pruning.exit_code)
 
 
 def folder_of(name: str) -> Path:
@@ -197,18 +181,23 @@ def folder_of(name: str) -> Path:
     )
 
 
-def _as_json(summary: results.Summary, *modules: str) -> dict[str, object]:
+def _raw(answer: Answer[Any]) -> dict[str, Mapping[str, Any]]:
+    """What the module returned, of the hosts where it did."""
+    return {name: host.raw for name, host in answer.hosts.items() if host.raw}
+
+
+def _explained(answer: Answer[Any]) -> dict[str, str]:
+    """Why the others gave no answer, for people."""
+    return {name: host.explained for name, host in answer.hosts.items() if host.failure}
+
+
+def _as_json(answer: Answer[Any]) -> dict[str, object]:
     """What modules returned on every host, without what Ansible adds to it."""
     return {
         name: {
-            "reachable": not host.unreachable,
+            "reachable": host.reachable,
             "failure": host.failure,
-            **{
-                key: value
-                for module in modules
-                for key, value in host.reports.get(module, {}).items()
-                if key not in ANSIBLES_OWN and not key.startswith("_")
-            },
+            **{key: value for key, value in host.raw.items() if key not in ANSIBLES_OWN and not key.startswith("_")},
         }
-        for name, host in summary.hosts.items()
+        for name, host in answer.hosts.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -13,18 +14,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from deployer.cli import environments
-from deployer.cli.command_line import (
-    PASS_ON,
-    PASS_ON_HELP,
-    ExtraVars,
-    Inventory,
-    Json,
-    Limit,
-    asked,
-    invocation_of,
-    tell,
-)
+from deployer.cli.command_line import PASS_ON, PASS_ON_HELP, Options, on_hosts, tell
 from deployer.runs import results
+from deployer.runs.asking import asked
 from deployer.views.console import OUTCOME_STYLE, shown
 
 MARK = {"current": "●", "previous": "previous", "adopted": "adopted", "predecessor": "predecessor"}
@@ -61,20 +53,22 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="lock")
 
 
+@on_hosts()
 def history(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
+    options: Options,
     last: Annotated[int, typer.Option("--last", min=0, help="How many events of each service.")] = 10,
-    as_json: Json = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs of this controller, asking no host.")] = False,
+    run: Annotated[str, typer.Option("--run", metavar="ID", help="Show one of these runs; `last` is the newest.")] = "",
 ) -> None:
     """List the releases that every host keeps, which rollback --to takes, and what happened there.
 
     Example: python -m deployer history -i inventory/hosts.yml -l gpu1
     """
-    invocation = invocation_of(context, inventory, limit, extra_vars, False, {"history_last": last})
-    summary, run = asked("history", invocation)
+    if runs or run:
+        _runs_of_this_controller(run, options.as_json)
+        return
+    invocation = options.invocation({"history_last": last})
+    summary, ended = asked("history", invocation)
     failures = summary.silent(results.HISTORY)
 
     def show(console: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -82,8 +76,31 @@ def history(
             for table in history_tables(host, result["history"]):
                 console.print(table)
 
-    tell(summary, run, results.HISTORY, failures, "services" if as_json else "", show)
+    tell(summary, ended, results.HISTORY, failures, "services" if options.as_json else "", show)
     raise typer.Exit(2 if failures or not summary.reports_of(results.HISTORY) else 0)
+
+
+def _runs_of_this_controller(wanted: str, as_json: bool) -> None:
+    """List the runs that the journals tell of, or show one.
+
+    Raises:
+        DeployError: there is no such run.
+    """
+    from deployer.runs.journal import find_run, kept_runs
+    from deployer.views.runs import print_run, run_summary, runs_table
+
+    console = Console()
+    if wanted:
+        run = find_run(wanted)
+        if as_json:
+            for event in run.events():
+                typer.echo(event.as_json())
+        else:
+            print_run(run, console)
+    elif as_json:
+        typer.echo(json.dumps([run_summary(one) for one in kept_runs()], indent=2))
+    else:
+        console.print(runs_table(kept_runs()))
 
 
 def history_tables(host: str, services: list[Mapping[str, Any]]) -> Iterator[Table]:
@@ -125,47 +142,29 @@ def history_tables(host: str, services: list[Mapping[str, Any]]) -> Iterator[Tab
             yield events
 
 
-def lock_status(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    as_json: Json = False,
-) -> None:
+@on_hosts()
+def lock_status(options: Options) -> None:
     """Say who is rolling out to every host: who, since when, from where, and what.
 
     Example: python -m deployer lock status -i inventory/hosts.yml
     """
-    held, failed = _look(context, inventory, limit, extra_vars, "read", as_json)
+    held, failed = _look(options, "read")
     raise typer.Exit(2 if failed else 1 if held else 0)
 
 
-def lock_release(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    as_json: Json = False,
-) -> None:
+@on_hosts()
+def lock_release(options: Options) -> None:
     """Give the lock of a rollout back, whoever holds it. Look first whether that rollout is really no more.
 
     Example: python -m deployer lock release -i inventory/hosts.yml -l gpu1
     """
-    _, failed = _look(context, inventory, limit, extra_vars, "released", as_json)
+    _, failed = _look(options, "released")
     raise typer.Exit(2 if failed else 0)
 
 
-def _look(
-    context: typer.Context,
-    inventory: list[str] | None,
-    limit: str,
-    extra_vars: list[str] | None,
-    state: str,
-    as_json: bool,
-) -> tuple[bool, bool]:
+def _look(options: Options, state: str) -> tuple[bool, bool]:
     """Whether any host is locked, or was; and whether one could not be asked."""
-    invocation = invocation_of(context, inventory, limit, extra_vars, False, {"rollout_lock_state": state})
-    summary, run = asked("lock", invocation)
+    summary, run = asked("lock", options.invocation({"rollout_lock_state": state}))
     found, failures = summary.reports_of(results.LOCK), summary.silent(results.LOCK)
 
     def show(console: Console, hosts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -174,7 +173,7 @@ def _look(
             said = f"released, held by {text}" if state == "released" and text else text or "nobody"
             console.print(f"{host}: {shown(said)}", highlight=False, soft_wrap=True)
 
-    tell(summary, run, results.LOCK, failures, "holder" if as_json else "", show)
+    tell(summary, run, results.LOCK, failures, "holder" if options.as_json else "", show)
     return any(result["holder"] for result in found.values()), bool(failures or not found)
 
 

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from deployer.cli.command_line import (
-    PASS_ON,
-    PASS_ON_HELP,
-    ExtraVars,
-    Inventory,
-    Json,
-    Limit,
-    asked,
-    explain,
-    invocation_of,
-)
-from deployer.runs import results
-from deployer.views.console import print_status
+from deployer.cli.command_line import PASS_ON, PASS_ON_HELP, Options, on_hosts
+
+EVERY = 5.0  # seconds between two rounds
+
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Ask again and again, until Ctrl-C.")]
+Every = Annotated[float, typer.Option("--every", min=1, metavar="SECONDS", help="With --watch: how often.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    codes = "Exit codes: 0 all serve, 1 some do not, 2 not all asked."
+    codes = "Exit codes: 0 all serve, 1 some do not (--strict: or differ from their release), 2 not all asked."
     app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {codes}")(status)
 
 
+@on_hosts("service")
 def status(
-    context: typer.Context,
-    inventory: Inventory = None,
-    limit: Limit = "",
-    extra_vars: ExtraVars = None,
-    as_json: Json = False,
+    options: Options,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for drift, too.")] = False,
+    watch: Watch = False,
+    every: Every = EVERY,
 ) -> None:
-    """Say what every service on every host is at.
+    """Say what every service on every host is at, and what differs from its release.
 
-    Example: python -m deployer status -i inventory/hosts.yml --json
+    Example: python -m deployer status -i inventory/hosts.yml --watch --every 10
     """
-    summary, run = asked("status", invocation_of(context, inventory, limit, extra_vars, check=False))
-    if as_json:
-        typer.echo(json.dumps({h.host: _status_json(h) for h in summary.hosts.values()}, indent=2))
-    elif summary.hosts:
-        print_status(summary, Console())
-    explain(summary, run, Console(stderr=True))
-    states = [service["state"] for host in summary.hosts.values() for service in host.services]
-    if run.status != 0 or not states:
-        raise typer.Exit(2)
-    raise typer.Exit(0 if all(state == "serving" for state in states) else 1)
+    from deployer.cli import status_rounds
+    from deployer.runs.service_states import CHOSEN
 
-
-def _status_json(host: results.HostResult) -> dict[str, Any]:
-    return {"reachable": not host.unreachable, "failure": host.failure, "services": list(host.services)}
+    invocation = options.invocation({CHOSEN: list(options.services)} if options.services else {})
+    if watch:
+        raise typer.Exit(status_rounds.round_after_round(invocation, every, strict, options.as_json))
+    raise typer.Exit(status_rounds.once(invocation, strict, options.as_json))

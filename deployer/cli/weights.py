@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.filesize import decimal
 
 from deployer.cli.command_line import errors_said
-from deployer.views.console import counted, shown
 
 if TYPE_CHECKING:
     from ansible_collections.deployer.sglang.plugins.module_utils.manifest import Manifest
@@ -50,6 +47,8 @@ def manifest(
 
     Example: python -m deployer manifest /data/saves/qwen3-14b-ft --left-out
     """
+    from rich.console import Console
+
     from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
     from ansible_collections.deployer.sglang.plugins.module_utils.manifest import left_out
     from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import model_rules
@@ -81,6 +80,10 @@ def manifest(
 
 
 def _text(manifest: Manifest, left: list[tuple[str, str]]) -> Iterator[str]:
+    from rich.filesize import decimal
+
+    from deployer.wording import counted
+
     yield f"digest    {manifest.digest}"
     yield f"files     {len(manifest.files):,}, {decimal(manifest.size)}"
     rules = Counter(rule for _, rule in left)
@@ -90,6 +93,7 @@ def _text(manifest: Manifest, left: list[tuple[str, str]]) -> Iterator[str]:
 
 def _left_out(left: list[tuple[str, str]]) -> Iterator[str]:
     from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import why
+    from deployer.views.console import shown
 
     for path, rule in left:
         yield f"{shown(path)}  [dim]{shown(rule)}: {shown(why(rule))}[/]"

@@ -58,7 +58,7 @@ from deployer.environments.pages import Candidate
 from deployer.environments.sources import PackageSources, read_sources, redacted
 from deployer.environments.wheel_index import locate_wheels
 from deployer.progress import Progress, Silent, as_progress
-from deployer.views.console import counted
+from deployer.wording import counted
 
 STAMP = "bundle.json"
 HASHING = 4

@@ -27,6 +27,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.environments.insta
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import Lock
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.wording import counted
 
 Say = Callable[[str], None]
 
@@ -49,7 +50,7 @@ def compile_bundle(bundle: Path, lock: Lock, say: Say = lambda line: None) -> No
         say("byte code is left for the hosts to compile: this controller is no Linux on x86_64")
         return
     bundle = bundle.absolute()  # the installers run in a folder of their own
-    say(f"compiling {len(lock.wheels)} wheels")
+    say(f"compiling {counted(len(lock.wheels), 'wheel')}")
     work, prefix = bundle / ".compile", bundle / ".compile" / "prefix"
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed; the bundle is locked
     try:

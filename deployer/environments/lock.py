@@ -41,7 +41,7 @@ from deployer.environments.environment_file import (
 )
 from deployer.environments.sources import PackageSources
 from deployer.environments.wheel_choice import ChosenWheel, lock_wheels
-from deployer.views.console import counted
+from deployer.wording import counted
 
 Progress = Callable[[str], None]
 

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+AT_ONCE, NO_MORE = 2, 3  # how often it was typed
+
 
 class Interrupts:
-    """Counts Ctrl-C while it is entered; only the main thread may enter it. SIGTERM counts as two.
+    """Counts Ctrl-C while it is entered; SIGTERM counts as two. Outside of the main thread there is none to count.
 
     Args:
-        on_first: called at the first one, in the main thread.
+        on_interrupt: called with the count at the first one and at the second, in a thread of its own: what a signal
+            interrupts may hold any lock.
     """
 
-    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
-        self._on_first = on_first
+    def __init__(self, on_interrupt: Callable[[int], None] = lambda count: None) -> None:
+        self._on_interrupt = on_interrupt
         self._count = 0
         self._before: dict[int, Any] = {}
+        self._woken_before = -1
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._heard, self._say = os.pipe2(os.O_CLOEXEC)
+        self._teller = threading.Thread(target=self._tell, daemon=True)
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        self._teller.start()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+            # Python calls a handler only between two of its own steps: a select that has just begun would not notice.
+            self._woken_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._before:
+            signal.set_wakeup_fd(self._woken_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
+        os.close(self._say)
+        self._teller.join()
+        for descriptor in (self._heard, self._read, self._write):
+            os.close(descriptor)
 
     @property
     def requested(self) -> bool:
@@ -43,7 +58,12 @@ class Interrupts:
     @property
     def at_once(self) -> bool:
         """True once somebody asked for an end at once."""
-        return self._count > 1
+        return self._count >= AT_ONCE
+
+    @property
+    def no_more(self) -> bool:
+        """True once somebody asked for an end of what follows an end at once, too."""
+        return self._count >= NO_MORE
 
     @property
     def descriptor(self) -> int:
@@ -51,9 +71,10 @@ class Interrupts:
         return self._read
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._count += 2 if number == signal.SIGTERM else 1
-        if self._count == 1:
-            os.write(self._write, b"!")
-            self._on_first()
-        elif self._count == 2:
-            os.write(self._write, b"!")
+        before, self._count = self._count, self._count + (AT_ONCE if number == signal.SIGTERM else 1)
+        if before < AT_ONCE:
+            os.write(self._say, bytes([min(self._count, AT_ONCE)]))
+
+    def _tell(self) -> None:
+        while said := os.read(self._heard, 1):
+            self._on_interrupt(said[0])

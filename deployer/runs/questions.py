@@ -1,27 +1,93 @@
-"""Answers a rollout's question whether its next batch may be begun: after a pause, as the operator says."""
+"""Listens to the playbook: answers whether a batch may be begun, and takes what is told of how far hosts are."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
-import sys
 import tempfile
-import termios
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from rich.console import Console
-
+from deployer.runs.broadcast import Broadcast
 from deployer.runs.interrupts import Interrupts
-from deployer.views.console import shown
+from deployer.runs.results import Summary
 
 INTERRUPTED = "interrupted"
+PATIENCE = 5.0  # seconds for a line to arrive on this very machine
+LONGEST = 1024 * 1024  # bytes of a line
+
+Message = Mapping[str, Any]
+
+
+class Operator(Protocol):
+    """Who decides: somebody at a terminal, or nobody."""
+
+    @property
+    def asks_first(self) -> bool:
+        """True when they are to agree to the plan before anything is changed."""
+
+    @property
+    def has_terminal(self) -> bool:
+        """True when a batch can be confirmed."""
+
+    def agrees(self, foreseen: Summary, interrupts: Interrupts) -> bool:
+        """Whether what is foreseen may be done.
+
+        Args:
+            foreseen: the plan of every host, or for a rollback what check mode says.
+            interrupts: who may have asked for an end.
+        """
+
+    def confirms(self, question: Message, interrupts: Interrupts) -> str:
+        """Why a batch may not be begun; '' where it may.
+
+        Args:
+            question: as the action `rollout` asks it.
+            interrupts: who may have asked for an end.
+        """
+
+
+class Unattended:
+    """Nobody sits there: what was ordered is done."""
+
+    asks_first = False
+    has_terminal = False
+
+    def agrees(self, foreseen: Summary, interrupts: Interrupts) -> bool:
+        """It was ordered."""
+        return True
+
+    def confirms(self, question: Message, interrupts: Interrupts) -> str:
+        """Nobody can."""
+        return "there is no terminal to ask at"
+
+
+class Batches:
+    """Decides whether a batch may be begun: after a pause, as the operator says, and not after Ctrl-C."""
+
+    def __init__(self, operator: Operator, interrupts: Interrupts, emit: Broadcast) -> None:
+        self._operator = operator
+        self._interrupts = interrupts
+        self._emit = emit
+        self.allowed = 0  # hosts that may be lost, once a batch was asked about
+
+    def decide(self, question: Message) -> str:
+        """Why the batch may not be begun; '' where it may."""
+        self.allowed = int(question.get("allowed") or 0)
+        if self._interrupts.requested:
+            return INTERRUPTED
+        self._emit("batch", **{key: question.get(key) for key in ("batch", "of", "hosts", "done", "lost", "later")})
+        pause = int(question.get("pause") or 0)
+        if pause:
+            self._emit("message", level="info", text=f"the batch begins in {pause} s")
+            if select.select([self._interrupts.descriptor], [], [], float(pause))[0]:
+                return INTERRUPTED
+        return self._operator.confirms(question, self._interrupts) if question.get("confirm") else ""
 
 
 class Questions:
@@ -29,18 +95,25 @@ class Questions:
 
     Args:
         decide: given a question, says why the batch may not be begun; '' where it may.
+        told: takes what is told and not answered: its kind, and what it says.
     """
 
-    def __init__(self, decide: Callable[[Mapping[str, Any]], str]) -> None:
+    def __init__(
+        self,
+        decide: Callable[[Message], str],
+        told: Callable[[str, Message], None] = lambda kind, message: None,
+    ) -> None:
         self._decide = decide
+        self._told = told
         self._folder = tempfile.TemporaryDirectory(prefix="sglang-deployer-")
         self.path = str(Path(self._folder.name) / "questions")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._thread = threading.Thread(target=self._hear_all, daemon=True)
 
     def __enter__(self) -> Questions:
         self._listener.bind(self.path)
-        self._listener.listen()
-        threading.Thread(target=self._answer_all, daemon=True).start()
+        self._listener.listen(socket.SOMAXCONN)
+        self._thread.start()
         return self
 
     def __exit__(
@@ -49,75 +122,33 @@ class Questions:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._thread.join(PATIENCE)
         self._folder.cleanup()
 
-    def _answer_all(self) -> None:
+    def _hear_all(self) -> None:
         while True:
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # closed
                 return
-            # Who asked may be gone; a question that cannot be read is not answered.
-            with connection, contextlib.suppress(OSError, ValueError), connection.makefile("rb") as stream:
-                why = self._decide(json.loads(stream.readline()))
-                connection.sendall(json.dumps({"go": not why, "why": why}).encode() + b"\n")
+            try:
+                connection.settimeout(PATIENCE)
+                with connection.makefile("rb") as stream:
+                    message = json.loads(stream.readline(LONGEST))
+                if not isinstance(message, dict):
+                    raise ValueError("no JSON object")
+                if "tell" in message:
+                    self._told(str(message.pop("tell")), message)
+                else:
+                    # It may take until the operator has answered; what other hosts tell meanwhile is not kept waiting.
+                    threading.Thread(target=self._answer, args=(connection, message), daemon=True).start()
+                    continue
+            except (OSError, ValueError):  # who spoke is gone, or makes no sense
+                pass
+            connection.close()
 
-
-class Operator:
-    """Decides for the one who sits at the terminal.
-
-    Args:
-        console: for what they are told.
-        interrupts: who may have asked for an end.
-    """
-
-    def __init__(self, console: Console, interrupts: Interrupts) -> None:
-        self.console = console
-        self.interrupts = interrupts
-        self.allowed = 0  # hosts that may be lost, once a batch was asked about
-
-    def decide(self, question: Mapping[str, Any]) -> str:
-        """Why the batch may not be begun; '' where it may."""
-        self.allowed = int(question.get("allowed") or 0)
-        if self.interrupts.requested:
-            return INTERRUPTED
-        self._say(batch_line(question))
-        pause = int(question.get("pause") or 0)
-        if pause:
-            self._say(f"  it begins in {pause} s")
-            if self._wait(float(pause), ()):
-                return INTERRUPTED
-        return self._confirmed() if question.get("confirm") else ""
-
-    def _confirmed(self) -> str:
-        if not sys.stdin.isatty():
-            return "there is no terminal to ask at"
-        descriptor = sys.stdin.fileno()
-        termios.tcflush(descriptor, termios.TCIFLUSH)  # what was typed before the question is no answer to it
-        self.console.print("  begin it? \\[yes/no] ", end="", style="bold")
-        typed = ""
-        while not typed.endswith("\n"):
-            if self._wait(None, (descriptor,)):
-                return INTERRUPTED
-            got = os.read(descriptor, 1024).decode(errors="replace")
-            if not got:
-                break
-            typed += got
-        return "" if typed.strip().lower() in ("y", "yes") else "it was not confirmed"
-
-    def _wait(self, seconds: float | None, others: tuple[int, ...]) -> bool:
-        """Wait for time to pass or for something to read; True when somebody asked for an end."""
-        readable, _, _ = select.select([self.interrupts.descriptor, *others], [], [], seconds)
-        return self.interrupts.descriptor in readable
-
-    def _say(self, text: str) -> None:
-        self.console.print(shown(text), style="bold", highlight=False, soft_wrap=True)
-
-
-def batch_line(question: Mapping[str, Any]) -> str:
-    """A batch for people: which, how many are done, lost, and left."""
-    hosts, lost = (list(question.get(key) or ()) for key in ("hosts", "lost"))
-    names = ", ".join(hosts[:8]) + (f" and {len(hosts) - 8} more" if len(hosts) > 8 else "")
-    done, later = len(question.get("done") or ()), int(question.get("later") or 0)
-    parts = [f"{done} done"] + ([f"{len(lost)} failed"] if lost else []) + ([f"{later} after it"] if later else [])
-    return f"batch {question.get('batch')} of {question.get('of')}: {names} ({', '.join(parts)})"
+    def _answer(self, connection: socket.socket, question: Message) -> None:
+        # Who asked may be gone; a question that cannot be decided is not answered.
+        with connection, contextlib.suppress(OSError, ValueError):
+            why = self._decide(question)
+            connection.sendall(json.dumps({"go": not why, "why": why}).encode() + b"\n")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deployer.runs.results import NOT_RESTORED, RESTORED, Summary
 
+RESTORE_HOST, RESTORE_ALL = "restore-host", "restore-all"  # what a rollout that failed does with other hosts
 TAG_OPTIONS = ("-t", "--tags", "--skip-tags", "--start-at-task")
 
 

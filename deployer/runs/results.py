@@ -36,6 +36,8 @@ REPORTING = {
 }
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")
 WEIGHTS = "weights: "  # what a line of a transfer's progress begins with (plugin_utils/relay/progress.py)
+# What Ansible says of a module that was not run, or ended without a result: the reason is in its standard error.
+NO_ANSWER = ("Module result deserialization failed", "The module interpreter", "MODULE FAILURE")
 STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
 
@@ -64,8 +66,10 @@ class Step:
 
     @property
     def message(self) -> str:
-        """What the module said."""
-        return str(self.result.get("msg") or self.result.get("stderr") or "").strip()
+        """What the module said; where it did not come to say anything, with what was said instead of it."""
+        said = str(self.result.get("msg") or self.result.get("stderr") or "").strip()
+        instead = str(self.result.get("module_stderr") or "").strip() if said.startswith(NO_ANSWER) else ""
+        return "\n".join(filter(None, (said, instead)))
 
 
 @dataclass(frozen=True)

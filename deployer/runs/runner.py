@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import locale
 import os
 import shlex
+import shutil
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+
 Event = Mapping[str, Any]
 KILLED = 254  # as ansible-runner has it
+OLDEST_ANSIBLE = (2, 18)  # as pyproject.toml has it
+INSTALL = "install it beside this package: pip install 'ansible-core>=2.18' 'ansible-runner>=2.4'"
 
 # For a working directory without an ansible.cfg: what the collection's own says (see there).
 DEFAULTS = {
@@ -64,37 +73,105 @@ def run_playbook(
     """Run `deployer.sglang.NAME` and call `on_event` for everything that happens.
 
     Nothing of the run stays on the controller: ansible-runner's own artifacts hold every variable, secrets included.
+    A limit of which a part matches no host is a mistake, and ends the run before its first task: Ansible would only
+    warn, and go on with other hosts than were meant.
 
     Args:
         name: of the playbook.
         invocation: what it is run with.
         on_event: called with each event of ansible-runner.
         cancelled: asked once a second, whether ansible-playbook is to be killed. It runs in a session of its own, so
-            that Ctrl-C does not reach it. Without this, ansible-runner kills it at Ctrl-C.
+            that Ctrl-C does not reach it. Without this, it is killed at Ctrl-C.
+
+    Raises:
+        DeployError: the controller lacks Ansible, or room for what a run needs.
+        KeyboardInterrupt: Ctrl-C, without `cancelled`.
     """
-    import ansible_runner  # imports slowly, and --help does not need it
+    from deployer.runs.problems import of_os_error, unmatched
+
+    runner_of = _ansible_runner()
+    mistaken = threading.Event()
 
     def handle(event: Event) -> bool:
-        on_event(event)
+        if event.get("event") == "verbose" and unmatched(str(event.get("stdout") or "")):
+            mistaken.set()  # Ansible says so before its first task
+            _end_children()
+        if not mistaken.is_set():
+            on_event(event)
         return False  # the event is not written to disk
 
-    with tempfile.TemporaryDirectory(prefix="sglang-deployer-") as folder:
-        runner = ansible_runner.run(
-            private_data_dir=folder,
-            project_dir=os.getcwd(),
-            playbook=f"deployer.sglang.{name}",
-            inventory=[_absolute(path) for path in invocation.inventory] or None,
-            limit=invocation.limit or None,
-            extravars=dict(invocation.extra_vars),
-            cmdline=" ".join(_words(invocation)) or None,
-            envvars=environment(os.environ, Path.cwd()),
-            event_handler=handle,
-            quiet=True,
-            settings={"pexpect_timeout": 1},  # seconds between two looks at `cancelled`
-            cancel_callback=_gently(cancelled) if cancelled else None,
-        )
-        output = runner.stdout.read() if runner.stdout else ""
-        return Run(KILLED if runner.rc is None else int(runner.rc), output)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sglang-deployer-") as folder, _interruptible(cancelled) as ended:
+            runner = runner_of(
+                private_data_dir=folder,
+                project_dir=os.getcwd(),
+                playbook=f"deployer.sglang.{name}",
+                inventory=[_absolute(path) for path in invocation.inventory] or None,
+                limit=invocation.limit or None,
+                extravars=dict(invocation.extra_vars),
+                cmdline=" ".join(_words(invocation)) or None,
+                envvars={**_ansible_home(folder), **environment(os.environ, Path.cwd())},
+                event_handler=handle,
+                quiet=True,
+                settings={"pexpect_timeout": 1},  # seconds between two looks at `ended`
+                cancel_callback=_gently(lambda: mistaken.is_set() or ended()),
+            )
+            output = runner.stdout.read() if runner.stdout else ""
+            interrupted = cancelled is None and ended()
+    except OSError as error:
+        problem = of_os_error(error, "Ansible cannot be run")
+        if problem is None:
+            raise
+        raise problem.error() from error
+    if interrupted:
+        raise KeyboardInterrupt
+    return Run(KILLED if runner.rc is None else int(runner.rc), output)
+
+
+def initiator() -> str:
+    """Who runs this, and where: `user@host`, for the journals of the hosts."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in /etc/passwd
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _ansible_runner() -> Callable[..., Any]:
+    """ansible-runner's `run`, imported only now: it is slow, and --help does not need it.
+
+    Raises:
+        DeployError: it is not installed, or ansible-core is not or is too old.
+    """
+    import importlib.metadata
+
+    try:
+        import ansible_runner
+    except ImportError as error:
+        raise DeployError(f"ansible-runner cannot be imported: {error}", INSTALL) from error
+    if shutil.which("ansible-playbook", path=_search_path(os.environ)) is None:
+        raise DeployError("there is no ansible-playbook on the controller", INSTALL)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # it may be another installation's
+        version = importlib.metadata.version("ansible-core")
+        if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_ANSIBLE:
+            raise DeployError(f"ansible-core {version} is too old", INSTALL)
+    run: Callable[..., Any] = ansible_runner.run
+    return run
+
+
+@contextmanager
+def _interruptible(cancelled: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Whether the run is to end: as `cancelled` says, or else after Ctrl-C, which is noted meanwhile."""
+    if cancelled is not None or threading.current_thread() is not threading.main_thread():
+        yield cancelled or (lambda: False)
+        return
+    noted = threading.Event()
+    before = {number: signal.signal(number, lambda *_: noted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _gently(cancelled: Callable[[], bool]) -> Callable[[], bool]:
@@ -111,13 +188,18 @@ def _gently(cancelled: Callable[[], bool]) -> Callable[[], bool]:
         if told:
             return True
         told = True
-        for pid in _children():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getsid(pid) == pid:  # as pexpect starts it, and nothing else of this process
-                    os.kill(pid, signal.SIGTERM)
+        _end_children()
         return False
 
     return check
+
+
+def _end_children() -> None:
+    """Have ansible-playbook end its workers, and itself; a program that uses the API may have other children."""
+    for pid in _children():
+        with contextlib.suppress(OSError):
+            if b"ansible-playbook" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
 
 
 def _children() -> list[int]:
@@ -142,11 +224,29 @@ def environment(current: Mapping[str, str], folder: Path) -> dict[str, str]:
         chosen["LC_ALL"] = "C.UTF-8"  # Ansible refuses to run in any other encoding
     chosen["ANSIBLE_HOST_KEY_CHECKING"] = "True"
     chosen["ANSIBLE_NOCOLOR"] = "True"  # what it prints is shown by us, and only where it failed
+    # One that cannot be read would otherwise only be warned of, and its hosts be left out.
+    unparsed = "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"
+    chosen[unparsed] = current.get(unparsed, "True")
     extra = (current.get("ANSIBLE_SSH_EXTRA_ARGS", ""), "-o StrictHostKeyChecking=yes")
     chosen["ANSIBLE_SSH_EXTRA_ARGS"] = " ".join(filter(None, extra))
-    # ansible-playbook is the one that was installed beside this package, also without an activated environment.
-    beside = str(Path(sys.executable).parent)
-    return {**chosen, "PATH": os.pathsep.join((beside, current.get("PATH", os.defpath)))}
+    return {**chosen, "PATH": _search_path(current)}
+
+
+def _search_path(current: Mapping[str, str]) -> str:
+    """Where ansible-playbook is: beside this package, also without an activated environment, or else where it was."""
+    return os.pathsep.join((str(Path(sys.executable).parent), current.get("PATH", os.defpath)))
+
+
+def _ansible_home(folder: str) -> dict[str, str]:
+    """A folder of the run for Ansible's own files where it cannot write into the home."""
+    if "ANSIBLE_HOME" in os.environ:
+        return {}
+    own = Path.home() / ".ansible"
+    with contextlib.suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+        if os.access(own, os.W_OK | os.X_OK):
+            return {}
+    return {"ANSIBLE_HOME": str(Path(folder) / "ansible")}
 
 
 def _words(invocation: Invocation) -> list[str]:

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ansible_collections.deployer.sglang.plugins.module_utils.discovery import usage
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import FOLDER
-from deployer.views.console import counted, shown
+from deployer.views.console import shown
 from deployer.views.plan import Line, print_lines
+from deployer.wording import counted
 
 Environment = Mapping[str, Any]
 Found = Mapping[str, Mapping[str, Any]]
@@ -23,7 +25,7 @@ HOSTS_NAMED = 2  # in the table; remarks have more room
 HOSTS_REMARKED = 4
 NARROWEST = 80  # characters of a line that the table is made for
 PATH_WIDTH = 25  # of them
-ROLES = ("previous", "predecessor", "current")  # the later, the more it matters
+ROLES = usage.ROLES[::-1]  # the later, the more it matters
 HEADINGS = (
     "environment\n[dim]made by, where[/]",
     "python\n[dim]size[/]",

@@ -117,7 +117,9 @@ def _change(service: Mapping[str, Any]) -> str:
     if current and current["release"] == service["next"]:
         stays = "stays" if current["runs"] else "is started again"
         return f"{version}\n[dim]{shown(current['release'])}, {stays}[/]"
-    before = shown(f"{current['engine']} {current['release']}") if current else "nothing"
+    by_hand = str(service.get("by_hand") or "").partition(":")[0]  # a journal of an earlier version has none
+    without = f"{by_hand}, by hand" if by_hand else "nothing"
+    before = shown(f"{current['engine']} {current['release']}" if current else without)
     return f"{before}\n→ {version} {service['next'] or '(not hashed here yet)'}"
 
 

@@ -9,8 +9,9 @@ from rich import box
 from rich.filesize import decimal
 from rich.table import Table
 
-from deployer.views.console import counted, shown
+from deployer.views.console import shown
 from deployer.views.plan import Line
+from deployer.wording import counted
 
 LINES_SHOWN = 5  # differences of one environment or model
 

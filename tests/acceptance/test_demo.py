@@ -85,12 +85,12 @@ def test_one_command_serves_and_another_goes_back(newcomer: Newcomer) -> None:
 
     deployer = (".venv/bin/python", "-m", "deployer")
     inventory = ("-i", "inventory/local/hosts.yml")
-    again = newcomer.run(*deployer, "rollout", *inventory)
+    again = newcomer.run(*deployer, "rollout", *inventory, "--yes")
     assert again.returncode == 0
     assert "unchanged" in again.stdout
     assert newcomer.run(*deployer, "status", *inventory).returncode == 0
 
-    back = newcomer.run(*deployer, "rollback", *inventory)
+    back = newcomer.run(*deployer, "rollback", *inventory, "--yes")
     assert back.returncode == 0
     assert "llamafactory" in newcomer.run(*deployer, "status", *inventory).stdout
 

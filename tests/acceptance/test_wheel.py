@@ -76,7 +76,7 @@ def test_its_playbooks_run_by_name(installed: Path, inventory: Path) -> None:
 def test_its_command_refuses_what_cannot_work(installed: Path, inventory: Path) -> None:
     python = installed / "python"
     assert run(python, "-m", "deployer", "--version", folder=inventory.parent).strip()
-    refused = run(python, "-m", "deployer", "rollout", "-i", inventory, folder=inventory.parent, status=2)
+    refused = run(python, "-m", "deployer", "rollout", "-i", inventory, "--yes", folder=inventory.parent, status=2)
     assert "/nowhere" in refused
     assert "refused" in refused
     # The lock was held there, and that somebody took it is written down; nothing else came to the host.

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.deployer.sglang.plugins.module_utils.procfs import all_processes, variable_of
+from tests.doubles.run_events import consent, outcome_of
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = "code2sql"
@@ -36,8 +37,7 @@ class Ended:
     @property
     def outcome(self) -> dict[str, Any]:
         """What `--json` printed."""
-        value: dict[str, Any] = json.loads(self.output[self.output.index("{\n") :])
-        return value
+        return outcome_of(self.output)
 
 
 @dataclass
@@ -125,7 +125,8 @@ class LocalFleet:
 
     def deployer_command(self, verb: str, *words: str) -> list[str]:
         """The command line of `python -m deployer`."""
-        return [sys.executable, "-m", "deployer", *verb.split(), "-i", str(self.inventory), *words]
+        options = ["-i", str(self.inventory), *consent(verb, words), *words]
+        return [sys.executable, "-m", "deployer", *verb.split(), *options]
 
     def ansible(self, playbook: str, *words: str) -> Ended:
         """`ansible-playbook PLAYBOOK`."""

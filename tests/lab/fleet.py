@@ -22,6 +22,7 @@ import yaml
 
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from demo.inputs import DemoInputs
+from tests.doubles.run_events import consent, outcome_of
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = "/opt/inference"
@@ -56,8 +57,7 @@ class Finished:
     @property
     def outcome(self) -> dict[str, Any]:
         """What `--json` printed."""
-        value: dict[str, Any] = json.loads(self.output[self.output.index("{\n") :])
-        return value
+        return outcome_of(self.output)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,8 @@ class Fleet:
 
     def deployer(self, verb: str, limit: str = "gpu-nodes", *words: str) -> Finished:
         """`python -m deployer VERB`, started from an empty folder, with the answer as JSON."""
-        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json", *words]
+        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json"]
+        command += [*consent(verb, words), *words]
         return self._run(command, self.folder)
 
     def ansible(self, playbook: str, limit: str = "gpu-nodes", *words: str, folder: Path = REPOSITORY) -> Finished:
@@ -201,7 +202,8 @@ class Fleet:
 
     def begin(self, verb: str, limit: str = "gpu-nodes", *words: str, **environment: str) -> Running:
         """`python -m deployer VERB` that goes on while the test does something, with more environment variables."""
-        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json", *words]
+        command = [sys.executable, "-m", "deployer", verb, *self._inventory(), "-l", limit, "--json"]
+        command += [*consent(verb, words), *words]
         # A test run in the background has SIGINT ignored, and its children would inherit that.
         command = ["env", "--default-signal=INT", *command]
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f"{verb}-", delete=False) as stream:

@@ -63,8 +63,7 @@ def test_a_rollout_that_fails_can_bring_every_host_back(make_fleet: MakeFleet) -
         "h2": "committed",
         "h3": "restored",
     }
-    restored = ended.outcome["restored"]["hosts"]
-    assert {one["host"]: one["services"][0]["after"] for one in restored} == {
+    assert {one["host"]: one["services"][0]["after"] for one in ended.outcome["restored"]} == {
         host: before[host] for host in ("h1", "h2")
     }
     assert releases(fleet) == before and fleet.serving() == ["h1", "h2", "h3"]

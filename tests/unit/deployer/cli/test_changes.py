@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from deployer.api import change
 from deployer.cli import main as cli
 from deployer.cli.changes import rollout_variables
-from deployer.runs.change import meaning
-from deployer.runs.restore import Restored
-from deployer.runs.results import NOT_RESTORED, REFUSED, RESTORED, STOPPED, HostResult, Summary
+from deployer.runs import asking
+from deployer.runs.runner import Invocation, Run
 
 RUNNER = CliRunner()
 
@@ -56,16 +58,41 @@ def test_nothing_is_started_with_it(
     assert not (tmp_path / ".deployer").exists()
 
 
-def test_an_outcome_is_called_what_it_is() -> None:
-    done = HostResult("a", cutovers=({"outcome": "committed", "service": "s"},))
-    idle = HostResult("b")
-    assert "after 1 of 2 hosts" in meaning(Summary({"a": done, "b": idle}), STOPPED)
-    assert "nothing that serves was changed" in meaning(Summary({"b": idle}), STOPPED)
-    assert meaning(Summary(), REFUSED).startswith("refused")
-    unseen = HostResult("a", cutover_unknown=True)
-    assert meaning(Summary({"a": unseen}), NOT_RESTORED).startswith("OUTCOME NOT KNOWN")
-    settled = HostResult("a", cutover_settled=True)
-    assert "was not seen on a" in meaning(Summary({"a": settled}), STOPPED)
-    back = Restored({}, {"c": ["s"]})
-    assert "had nothing before" in meaning(Summary(), RESTORED, back)
-    assert "NOT ALL HOSTS" in meaning(Summary(), NOT_RESTORED, Restored({"a": {"s": "1"}}, {}))
+@pytest.mark.parametrize(
+    ("words", "look"),
+    [
+        (["rollout"], "deployer plan"),
+        (["rollback"], "deployer history"),
+        (["rollout", "--json"], "deployer plan"),
+    ],
+)
+def test_without_a_terminal_it_does_not_guess(
+    words: list[str], look: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["deployer", *words])
+    result = RUNNER.invoke(cli.app, words)
+    assert result.exit_code == 2 and len(result.output.splitlines()) == 1
+    assert "on a guess. Fix: --yes" in result.output and look in result.output
+    assert not (tmp_path / ".deployer").exists()
+
+
+@pytest.mark.parametrize("words", [["--yes"], ["-y"], ["--check"]])
+def test_what_was_agreed_to_or_changes_nothing_is_begun(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[tuple[str, Invocation]] = []
+
+    def played(name: str, invocation: Invocation, on_event: Any, cancelled: Any = None) -> Run:
+        ran.append((name, invocation))
+        return Run(0, "")
+
+    for module in (change, asking):
+        monkeypatch.setattr(module, "run_playbook", played)
+    result = RUNNER.invoke(cli.app, ["rollout", *words, "-i", "a,", "--json", "--batches", "1"])
+    assert result.exit_code == 2 and [name for name, _ in ran] == ["deploy"]  # no host was met
+    assert ran[0][1].extra_vars["rollout_batches"] == [1] and ran[0][1].check == ("--check" in words)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["run.started", "run.ended"]
+    assert events[0]["options"] == {"batches": [1]} and events[-1]["exit_code"] == 2

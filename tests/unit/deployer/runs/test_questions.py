@@ -1,25 +1,22 @@
-"""The operator is asked between batches: through a real socket, at a real terminal."""
+"""The playbook is answered, and heard, through a real socket."""
 
 from __future__ import annotations
 
-import io
 import os
-import pty
 import signal
-import sys
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import ask
+from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel import ask, tell
+from deployer.runs.events import Event
 from deployer.runs.interrupts import Interrupts
-from deployer.runs.questions import Operator, Questions, batch_line
+from deployer.runs.questions import Batches, Questions, Unattended
+from tests.unit.deployer.runs.recorded import broadcast
 
 QUESTION: dict[str, Any] = {
     "batch": 2,
@@ -34,82 +31,70 @@ QUESTION: dict[str, Any] = {
 }
 
 
-@contextmanager
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A terminal in place of standard input; what is written to the descriptor is typed."""
-    outer, inner = pty.openpty()
-    with os.fdopen(inner, "r", closefd=True) as stream:
-        monkeypatch.setattr(sys, "stdin", stream)
-        yield outer
-    os.close(outer)
-
-
-class Said(io.StringIO):
-    """What was said, and a wait for the question."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = threading.Event()
-
-    def write(self, text: str) -> int:
-        """Note whether it was the question."""
-        if "begin it?" in text:
-            self.asked.set()
-        return super().write(text)
-
-
-def answered(question: dict[str, Any], typed: bytes, descriptor: int) -> tuple[dict[str, Any], str]:
-    said = Said()
-    with Interrupts() as interrupts, Questions(Operator(Console(file=said, width=200), interrupts).decide) as questions:
-        typist = threading.Thread(target=lambda: said.asked.wait(10) and os.write(descriptor, typed))
-        typist.start()
-        answer = ask(questions.path, question)
-        said.asked.set()
-        typist.join()
-    return answer, said.getvalue()
-
-
-def test_a_batch_is_begun_when_nobody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    with terminal(monkeypatch) as typing:
-        answer, said = answered(QUESTION, b"", typing)
-    assert answer == {"go": True, "why": ""}
-    assert "batch 2 of 3: h2, h3 (1 done, 5 after it)" in said
-
-
-@pytest.mark.parametrize(("typed", "go"), [(b"yes\n", True), (b"y\n", True), (b"\n", False), (b"nonsense\n", False)])
-def test_a_confirmation_is_typed(monkeypatch: pytest.MonkeyPatch, typed: bytes, go: bool) -> None:
-    with terminal(monkeypatch) as typing:
-        answer, said = answered({**QUESTION, "confirm": True}, typed, typing)
-    assert answer["go"] == go
-    assert "begin it? [yes/no]" in said
-    assert go or answer["why"] == "it was not confirmed"
-
-
-def test_what_was_typed_before_the_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    with terminal(monkeypatch) as typing:
-        os.write(typing, b"yes\n")
-        answer, _ = answered({**QUESTION, "confirm": True}, b"no\n", typing)
-    assert not answer["go"]
-
-
-def test_ctrl_c_ends_a_pause_and_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    for question in ({**QUESTION, "pause": 60}, {**QUESTION, "confirm": True}):
-        with terminal(monkeypatch):
-            said: list[str] = []
-            with Interrupts(lambda said=said: said.append("first")) as interrupts:  # type: ignore[misc]
-                operator = Operator(Console(file=io.StringIO()), interrupts)
-                timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-                timer.start()
-                assert operator.decide(question) == "interrupted"
-                timer.join()
-            assert (said, operator.allowed) == (["first"], 1)
-
-
-def test_without_a_terminal_nothing_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+def test_a_batch_is_begun_and_told_of_when_nobody_says_otherwise() -> None:
+    told: list[Event] = []
     with Interrupts() as interrupts:
-        why = Operator(Console(file=io.StringIO()), interrupts).decide({**QUESTION, "confirm": True})
+        batches = Batches(Unattended(), interrupts, broadcast(told))
+        with Questions(batches.decide) as questions:
+            assert ask(questions.path, QUESTION) == {"go": True, "why": ""}
+        assert batches.allowed == 1
+    (event,) = told
+    assert event.kind == "batch" and {*event.data} == {"batch", "of", "hosts", "done", "lost", "later"}
+
+
+def test_where_nobody_sits_nothing_is_confirmed() -> None:
+    with Interrupts() as interrupts:
+        why = Batches(Unattended(), interrupts, broadcast([])).decide({**QUESTION, "confirm": True})
     assert why == "there is no terminal to ask at"
+
+
+def test_ctrl_c_ends_a_pause_and_no_batch_is_begun_after_it() -> None:
+    told: list[Event] = []
+    with Interrupts() as interrupts:
+        batches = Batches(Unattended(), interrupts, broadcast(told))
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        assert batches.decide({**QUESTION, "pause": 60}) == "interrupted"
+        timer.join()
+        assert batches.decide(QUESTION) == "interrupted"
+    assert [event.kind for event in told] == ["batch", "message"]
+
+
+def test_what_is_told_is_heard_also_while_a_question_waits() -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    asked, may_answer, got = threading.Event(), threading.Event(), threading.Event()
+
+    def decide(question: Any) -> str:
+        asked.set()
+        assert may_answer.wait(10)
+        return ""
+
+    def told(kind: str, message: Any) -> None:
+        heard.append((kind, dict(message)))
+        got.set()
+
+    with Questions(decide, told) as questions:
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(ask(questions.path, QUESTION)))
+        thread.start()
+        assert asked.wait(10)
+        tell(questions.path, "state", {"host": "gpu1", "state": "gate"})
+        assert got.wait(10)
+        may_answer.set()
+        thread.join(10)
+    assert heard == [("state", {"host": "gpu1", "state": "gate"})]
+    assert answers == [{"go": True, "why": ""}]
+
+
+def test_what_makes_no_sense_is_not_answered_and_the_next_is() -> None:
+    with Questions(lambda question: "") as questions:
+        for nonsense in (b"\n", b"[]\n", b"{half", b"\xff\n"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(questions.path)
+                client.sendall(nonsense)
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(10) == b""
+        assert ask(questions.path, QUESTION)["go"]
 
 
 def test_where_nobody_listens_any_more_no_batch_is_begun(tmp_path: Path) -> None:
@@ -128,19 +113,3 @@ def test_the_socket_is_the_users_alone_and_goes() -> None:
         path = Path(questions.path)
         assert path.parent.stat().st_mode & 0o777 == 0o700
     assert not path.parent.exists()
-
-
-def test_ctrl_c_is_counted_and_the_old_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupts() as interrupts:
-        assert not interrupts.requested
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.requested and not interrupts.at_once
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.at_once
-    assert signal.getsignal(signal.SIGINT) == before
-
-
-def test_many_hosts_are_counted() -> None:
-    many = {**QUESTION, "hosts": [f"h{number}" for number in range(10)], "lost": ["h1"], "later": 0}
-    assert batch_line(many).endswith("h6, h7 and 2 more (1 done, 1 failed)")

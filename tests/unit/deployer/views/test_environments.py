@@ -70,6 +70,16 @@ def test_an_environment_is_a_row_that_is_read_in_80_columns() -> None:
     assert max(map(len, text.split("To serve")[0].splitlines())) <= 80
 
 
+@pytest.mark.parametrize("role", ["adopted", "previous", "predecessor"])
+def test_an_environment_that_no_current_release_uses_says_which_one_does(role: str) -> None:
+    used = {
+        "services": [{"service": "code2sql", "release": "abc", "as": role}],
+        "processes": [],
+        "process_count": 0,
+    }
+    assert f"({role})" in view({"gpu1": result(environment(versions=SGLANG, used_by=used))}, width=120)
+
+
 def test_what_can_be_named_is_there_to_be_copied() -> None:
     found = {
         "gpu1": result(

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import Running
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.report import Launch, plan_report
-from deployer.runs.results import PREFLIGHT, HostResult, Step, Summary
-from deployer.views.console import Reporter
+from deployer.runs.results import HostResult, Summary
 from deployer.views.plan import doctor_lines, plan_lines, print_lines
 from tests.doubles.hosts import gpu_facts, host_facts, planned
 from tests.doubles.nvidia_smi import Process
@@ -49,6 +48,12 @@ def test_every_service_is_a_row_with_its_memory_and_its_kv_cache() -> None:
 def test_a_service_that_stays_as_it_is_says_so() -> None:
     running = Running("aaa", "sglang", "code2sql", "m", 8001, ("6", "7"), True)
     assert "aaa, stays" in shown(plan_lines, summary(gpu1=report(release="aaa", services={"code2sql": running})))
+
+
+def test_what_somebody_started_by_hand_is_what_serves_now() -> None:
+    plan = report()
+    plan["services"][0]["by_hand"] = "pid 26120 of me: uv run python"
+    assert "pid 26120 of me, by hand" in shown(plan_lines, summary(gpu1=plan))
 
 
 def test_a_finding_is_shown_once_with_the_hosts_that_have_it() -> None:
@@ -95,13 +100,3 @@ def test_a_terminal_breaks_long_lines_behind_their_indent() -> None:
     at = next(number for number, line in enumerate(lines) if "kv-pool-shared" in line)
     assert all(line.startswith(" " * 9) for line in lines[at + 1 : at + 4])
     assert max(map(len, lines)) <= 60
-
-
-def test_a_rollout_shows_what_its_plan_warns_of_once() -> None:
-    console = Console(width=200, record=True, force_terminal=False, file=io.StringIO())
-    reporter = Reporter(console)
-    for host in ("gpu1", "gpu2"):
-        reporter.step(Step(host, "Plan the launch", PREFLIGHT, "ok", False, {"plan": report(WARNED)}))
-    text = console.export_text()
-    assert text.count("(kv-pool-shared)") == 1
-    assert "gpu1 warning inference_services[code2sql].options.max_running_requests" in text

@@ -1,0 +1,261 @@
+"""The hosts of an inventory, and what can be asked of them and done with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.rollout import settings_problems
+from deployer.api.answers import (
+    Adoption,
+    Environments,
+    HistoryOfHosts,
+    Pruning,
+    Status,
+    Verification,
+    adoption_of,
+    environments_of,
+    history_of,
+    pruning_of,
+    status_of,
+    verification_of,
+)
+from deployer.api.plans import Plan, plan_of
+from deployer.api.rollouts import Rollout, rollout_of
+from deployer.runs import problems
+from deployer.runs.asking import asked
+from deployer.runs.runner import KILLED, Invocation, initiator
+
+if TYPE_CHECKING:
+    from deployer.runs.events import Event, Listener
+    from deployer.runs.questions import Operator
+    from deployer.runs.results import Summary
+
+RESTORE_HOST, RESTORE_ALL = "restore-host", "restore-all"
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """Hosts of an inventory.
+
+    Nothing is asked, as with --yes, and nothing is printed. What cannot work, and no host can be blamed for, is a
+    DeployError: an inventory that cannot be read, a limit that matches nothing, a vault password that is missing. What
+    is wrong with a host is in what it answered.
+
+    Args:
+        inventory: a path, or several, as ansible-playbook's -i takes them; empty for the one that ansible.cfg names.
+        limit: a host pattern, or '' for all.
+        extra_vars: variables of the highest precedence.
+        arguments: further words for ansible-playbook, such as ('--vault-password-file', 'vault.txt').
+    """
+
+    inventory: PathLike | Sequence[PathLike] = ()
+    limit: str = field(default="", kw_only=True)
+    extra_vars: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    arguments: Sequence[str] = field(default=(), kw_only=True)
+
+    def plan(self, *, services: Sequence[str] = (), assume_gpus: str = "") -> Plan:
+        """What a rollout would start on every host, whether it fits, and what is wrong with it; nothing is changed.
+
+        Args:
+            services: only these; all where none is named.
+            assume_gpus: ask no host, and plan for GPUs such as H200x8.
+
+        Raises:
+            DeployError: no host could be met, or none has a service that is named.
+        """
+        variables = {"preflight_assume_gpus": assume_gpus} if assume_gpus else {}
+        return plan_of(*self._ask("preflight", variables), services)
+
+    def doctor(self) -> Plan:
+        """The checks of the hosts alone: Python, driver, GPUs, limits, disk, ports; nothing is changed.
+
+        Raises:
+            DeployError: no host could be met.
+        """
+        return plan_of(*self._ask("preflight", {"preflight_scope": "host"}))
+
+    def status(self, *, services: Sequence[str] = ()) -> Status:
+        """What every service on every host is at, probed now.
+
+        Raises:
+            DeployError: no host could be met, or none has a service that is named.
+        """
+        return status_of(*self._ask("status"), services)
+
+    def history(self, *, services: Sequence[str] = (), last: int = 10) -> HistoryOfHosts:
+        """The releases that every host keeps, and the `last` events of each service.
+
+        Raises:
+            DeployError: no host could be met, or none has a service that is named.
+        """
+        return history_of(*self._ask("history", {"history_last": last}), services)
+
+    def adopt(self, *, check: bool = False, any_command: bool = False) -> Adoption:
+        """Record what serves the services' ports as releases that a rollback can start again.
+
+        Args:
+            check: change nothing, say what would be.
+            any_command: also what is no engine that is known and lists no models.
+
+        Raises:
+            DeployError: no host could be met.
+        """
+        return adoption_of(*self._ask("adopt", {"adopt_any_command": any_command}, check))
+
+    def environments(self) -> Environments:
+        """The conda environments of every host; nothing is changed.
+
+        Raises:
+            DeployError: no host could be met.
+        """
+        return environments_of(*self._ask("environments"))
+
+    def verify(self, *, deep: bool = False) -> Verification:
+        """Whether environments and models on every host are still what was built and sent; nothing is changed.
+
+        Args:
+            deep: hash every file.
+
+        Raises:
+            DeployError: no host could be met.
+        """
+        return verification_of(*self._ask("verify", {"verify_deep": deep}))
+
+    def prune(self, *, check: bool = False) -> Pruning:
+        """Remove environments, models and releases that no kept release uses; never one in use.
+
+        Args:
+            check: change nothing, say what would be removed.
+
+        Raises:
+            DeployError: no host could be met.
+        """
+        return pruning_of(*self._ask("prune", {}, check))
+
+    def rollout(
+        self,
+        *,
+        services: Sequence[str] = (),
+        batches: Sequence[int | str] = (),
+        max_fail: int | str = 0,
+        pause: int = 0,
+        on_failure: str = RESTORE_HOST,
+        check: bool = False,
+        listeners: Sequence[Listener] = (),
+        operator: Operator | None = None,
+    ) -> Rollout:
+        """Stage the described services on all hosts, then cut over in batches. From the main thread: it minds Ctrl-C.
+
+        Args:
+            services: only these are cut over; all are staged.
+            batches: how many hosts at once, such as (1, '25%', '100%'); what the inventory says where empty.
+            max_fail: how many hosts may fail before no further batch is begun: 2, or '10%'.
+            pause: seconds to wait between two batches.
+            on_failure: 'restore-host', only a host whose release did not pass goes back, or 'restore-all'.
+            check: change nothing, say what would be.
+            listeners: called with every event (docs/events.md), not always by the same thread.
+            operator: who is asked; nobody where it is left out.
+
+        Raises:
+            DeployError: a setting cannot work, no host could be met, or the journal cannot be written.
+        """
+        variables = _settings(services, batches, max_fail, pause)
+        return self._change("rollout", variables, on_failure, check, listeners, operator)
+
+    def rollback(
+        self,
+        to: str = "",
+        *,
+        services: Sequence[str] = (),
+        batches: Sequence[int | str] = (),
+        max_fail: int | str = 0,
+        pause: int = 0,
+        on_failure: str = RESTORE_HOST,
+        check: bool = False,
+        listeners: Sequence[Listener] = (),
+        operator: Operator | None = None,
+    ) -> Rollout:
+        """Go back to the release that served before, or to another that the hosts keep. Otherwise as `rollout`.
+
+        Args:
+            to: an id of `history` or its beginning, @previous, @adopted or @predecessor.
+        """
+        variables = _settings(services, batches, max_fail, pause)
+        if to:
+            variables["cutover_to"] = to
+        return self._change("rollback", variables, on_failure, check, listeners, operator)
+
+    def _invocation(self, variables: Mapping[str, Any], check: bool) -> Invocation:
+        given = [self.inventory] if isinstance(self.inventory, (str, os.PathLike)) else self.inventory
+        inventory = [os.fspath(path) for path in given]
+        for path in inventory:
+            if "," not in path and not os.access(Path(path).expanduser(), os.R_OK):
+                state = "cannot be read" if Path(path).expanduser().exists() else "does not exist"
+                raise DeployError(f"the inventory {path} {state}", "give the path of its hosts.yml")
+        own = {"cutover_initiator": initiator(), **self.extra_vars, **variables}
+        return Invocation(inventory, self.limit, check, own, self.arguments)
+
+    def _ask(
+        self, playbook: str, variables: Mapping[str, Any] | None = None, check: bool = False
+    ) -> tuple[Summary, str]:
+        """Run a playbook quietly: what it came to, and what Ansible printed.
+
+        Raises:
+            DeployError: it met no host, not all that were named, or did not come to its end.
+        """
+        summary, run = asked(playbook, self._invocation(variables or {}, check))
+        if not summary.hosts or run.status == KILLED:
+            raise problems.of_run(run.output, run.status, self.limit).error()
+        return summary, run.output
+
+    def _change(
+        self,
+        verb: str,
+        variables: Mapping[str, Any],
+        on_failure: str,
+        check: bool,
+        listeners: Sequence[Listener],
+        operator: Operator | None,
+    ) -> Rollout:
+        from deployer.api.change import Change, carry_out
+
+        said: list[str] = []
+
+        def listen(event: Event) -> None:
+            if event.kind == "message" and event.data.get("level") in ("warning", "error"):
+                said.append(str(event.data.get("text") or ""))
+
+        order = Change(verb, self._invocation(variables, check), on_failure)
+        result = carry_out(order, (listen, *listeners), operator)
+        if not result.summary.hosts and said and result.exit_code != 0:
+            problem, _, detail = said[-1].partition("\n")
+            raise DeployError(problem, detail=detail)
+        return rollout_of(result, said)
+
+
+def _settings(services: Sequence[str], batches: Sequence[int | str], max_fail: int | str, pause: int) -> dict[str, Any]:
+    """The variables of the playbooks that settings stand for; what is left to the inventory is left out.
+
+    Raises:
+        DeployError: one cannot work.
+    """
+    variables: dict[str, Any] = {}
+    if batches:
+        variables["rollout_batches"] = list(batches)
+    if max_fail:
+        variables["rollout_max_fail"] = max_fail
+    if pause:
+        variables["rollout_pause"] = pause
+    mistakes = settings_problems(variables)
+    if mistakes:
+        problem, _, fix = mistakes[0].partition(". Fix: ")
+        raise DeployError(problem, fix)
+    if services:
+        variables["cutover_services"] = list(services)
+    return variables

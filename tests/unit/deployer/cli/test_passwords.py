@@ -1,0 +1,38 @@
+"""A password that is typed: asked for once, and handed over without a file on a disk or a word in the arguments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pexpect
+
+PROGRAM = """
+import os, stat, subprocess, sys
+from deployer.cli.command_line import Options
+options = Options(ask_become_pass=True, ask_vault_pass=True)
+words = options.arguments
+assert words == options.arguments and words == Options(ask_become_pass=True, ask_vault_pass=True).arguments
+for option, path in zip(words[::2], words[1::2]):
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    read = subprocess.run(["cat", path], capture_output=True, text=True, check=True).stdout
+    again = subprocess.run(["cat", path], capture_output=True, text=True, check=True).stdout
+    typed = "first" if option == "--become-password-file" else "second"
+    print(option, oct(mode), read == again == typed + chr(10))
+print("end", path)
+"""
+
+
+def test_a_child_reads_what_was_typed_as_often_as_it_likes(tmp_path: Path) -> None:
+    child = pexpect.spawn(sys.executable, ["-c", PROGRAM], cwd=str(tmp_path), encoding="utf-8", timeout=60)
+    child.expect("sudo password: ")
+    child.sendline("first")
+    child.expect("vault password: ")
+    child.sendline("second")
+    said = child.read()
+    child.close()
+    assert child.exitstatus == 0, said
+    assert "--become-password-file 0o600 True" in said and "--vault-password-file 0o600 True" in said
+    assert "first" not in said and "second" not in said
+    assert not Path(said.split("end ")[1].strip()).exists()
+    assert list(tmp_path.iterdir()) == []

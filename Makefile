@@ -86,9 +86,17 @@ bench-weights: test-packages $(VENV)/.bench  ## Weights to 8 lab hosts against o
 bench-cutover: test-packages $(VENV)/.development  ## The outage of a cut-over against stopping and starting by hand; 1 when it is over 1.10.
 	@$(BIN)/python -m tests.benchmarks.cutover
 
+.PHONY: bench-rollout
+bench-rollout: test-packages $(VENV)/.development  ## The command line against plain ansible-playbook, nothing to do on 10 hosts; 1 when it is over 1.15.
+	@$(BIN)/python -m tests.benchmarks.rollout
+
 .PHONY: gpu-proof
 gpu-proof: $(VENV)/.development  ## SGLang on this host's GPUs, deployed and measured: GPU_PROOF="--prefix /opt/conda/envs/sglang"; 1 when something fails.
 	@$(BIN)/python -m tests.gpu_proof $(GPU_PROOF)
+
+.PHONY: docs-output
+docs-output: test-packages $(VENV)/.development  ## Run the commands of docs/commands.md in the lab, and write into it what they print.
+	@$(BIN)/python -m tests.documented
 
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.

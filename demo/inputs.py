@@ -48,10 +48,11 @@ ENVIRONMENTS = (
 
 @dataclass(frozen=True)
 class DemoInputs:
-    """Where the inputs are: lock folders by environment name, checkpoints by seed."""
+    """Where the inputs are: lock folders by environment name, checkpoints by seed, the conda channel of this Python."""
 
     environments: dict[str, Path]
     models: dict[int, Path]
+    channel: Path
 
 
 def default_cache() -> Path:
@@ -76,7 +77,7 @@ def make_inputs(cache: Path, progress: Progress = lambda line: None) -> DemoInpu
         models = {seed: _make_model(cache / "models", seed, progress) for seed in SEEDS}
         python = _make_python(cache, progress)
         environments = {e.name: _make_environment(cache, e, python, progress) for e in ENVIRONMENTS}
-    return DemoInputs(environments, models)
+    return DemoInputs(environments, models, python.parents[1])
 
 
 def _make_model(folder: Path, seed: int, progress: Progress) -> Path:

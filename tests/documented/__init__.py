@@ -1,0 +1,1 @@
+"""The commands of docs/commands.md, run against the lab: what they print there is what they printed."""

@@ -1,0 +1,192 @@
+"""The lab behind docs/commands.md: two hosts with the real engines, and a folder in which the commands are typed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from demo.inputs import DemoInputs
+from tests.documented.blocks import Command, Step, read
+from tests.lab.booting import booted
+from tests.lab.by_hand import ByHand
+from tests.lab.fleet import ROOT, SERVICE, Fleet
+
+HOSTS = ("gpu1", "gpu2")
+PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in HOSTS]
+WHO, WHERE = "alice", "bastion"  # the operator, and the machine that the commands are typed on
+WIDTH = 100  # columns of a page
+TIMEOUT = 900  # seconds that a command may take
+
+
+class Described(Fleet):
+    """The fleet as its user has it: hosts.yml, and what they serve in group_vars."""
+
+    def predecessor(self) -> dict[str, object]:
+        """What serves is found, not described."""
+        return {}
+
+    def write(self) -> None:
+        """Write both files."""
+        self.describe()
+        (self.folder / "services.yml").unlink()
+        (self.folder / "hosts.yml").write_text(self.lab.inventory.read_text())
+        (self.folder / "group_vars").mkdir(exist_ok=True)
+        described = {
+            "ansible_become": True,
+            "inference_root": ROOT,
+            "inference_environments": self.environments(),
+            "inference_services": [self.service],
+        }
+        (self.folder / "group_vars" / "gpu-nodes.yml").write_text(yaml.safe_dump(described, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the commands are typed.
+
+    Args:
+        fleet: its folder `fleet` lies in the folder of the commands.
+        team: what was started by hand on the first host.
+    """
+
+    fleet: Described
+    team: ByHand
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the commands are typed in."""
+        return self.fleet.folder.parent
+
+    def run(self, line: str) -> Command:
+        """Type a command, and see what it prints on either stream."""
+        beside = Path(sys.executable).parent
+        environment = {
+            **os.environ,
+            "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}",
+            "COLUMNS": str(WIDTH),
+            "NO_COLOR": "1",
+            "ANSIBLE_NOCOLOR": "1",
+            "LOGNAME": WHO,
+        }
+        done = subprocess.run(
+            ["unshare", "--uts", "bash", "-c", f"hostname {WHERE} && {line}"],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+        printed = "\n".join(text.rstrip() for text in done.stdout.strip("\n").splitlines())
+        return Command(line, printed.replace(str(self.folder), "…"), done.returncode)
+
+    def write_an_ssh_configuration(self) -> None:
+        """The hosts are known by their names, as to somebody who logs in there every day."""
+        lab = self.fleet.lab
+        entries = [
+            f"Host {name}\n  HostName {lab.hosts[name].address}\n  User deploy\n  IdentityFile {lab.private_key}\n"
+            f"  IdentitiesOnly yes\n  UserKnownHostsFile {lab.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+            for name in HOSTS
+        ]
+        (self.folder / "ssh_config").write_text("\n".join(entries))
+
+    def write_an_environment(self) -> None:
+        """Somebody names the packages that they want; the model that is hashed below is there as well."""
+        folder = self.folder / "environments" / "tools"
+        folder.mkdir(parents=True)
+        channel = self.fleet.inputs.channel.as_uri()
+        described = {
+            "name": "tools",
+            "channels": [channel],
+            "dependencies": ["python=3.11", {"pip": ["pyyaml==6.0.3"]}],
+        }
+        (folder / "environment.yml").write_text(yaml.safe_dump(described, sort_keys=False))
+        (self.folder / "models").symlink_to(self.fleet.inputs.models[0].parent)
+
+    def start_by_hand(self) -> None:
+        """The team's LLaMA-Factory serves on the first host."""
+        self.team.start()
+
+    def describe(self) -> None:
+        """The fleet's inventory is there."""
+        self.fleet.write()
+
+    def break_the_description(self) -> None:
+        """The gate expects what no model answers, on the second host."""
+        broken = {**self.fleet.service, "gate": {**self.fleet.service["gate"], "generations": [NEVER]}}
+        folder = self.fleet.folder / "host_vars"
+        folder.mkdir(exist_ok=True)
+        changed = {**broken, "environment_variables": {**broken["environment_variables"], "RELEASE": "next"}}
+        (folder / f"{HOSTS[1]}.yml").write_text(yaml.safe_dump({"inference_services": [changed]}))
+
+    def mend_the_description(self) -> None:
+        """It is as it was."""
+        (self.fleet.folder / "host_vars" / f"{HOSTS[1]}.yml").unlink()
+
+    def change_a_file(self) -> None:
+        """Somebody edits a launch script on the second host."""
+        self.fleet.root(HOSTS[1], f"echo '# a try' >> {ROOT}/services/{SERVICE}/current/launch.sh")
+
+    def change_it_back(self) -> None:
+        """And takes it back."""
+        self.fleet.root(HOSTS[1], f"sed -i '$d' {ROOT}/services/{SERVICE}/current/launch.sh")
+
+
+NEVER = {"prompt": "How many rows has the table t? Answer with SQL.", "pattern": "(?i)select count"}
+STEPS: Mapping[str, Callable[[Stage], None]] = {
+    "write an ssh configuration": Stage.write_an_ssh_configuration,
+    "write an environment": Stage.write_an_environment,
+    "start by hand": Stage.start_by_hand,
+    "describe": Stage.describe,
+    "break the description": Stage.break_the_description,
+    "mend the description": Stage.mend_the_description,
+    "change a file": Stage.change_a_file,
+    "change it back": Stage.change_it_back,
+}
+
+
+@contextmanager
+def stage(inputs: DemoInputs, folder: Path) -> Iterator[Stage]:
+    """The lab, furnished; it is destroyed however the block ends.
+
+    Args:
+        inputs: environments and models.
+        folder: for what the commands read and write.
+    """
+    with booted("documented", PLATFORMS) as lab:
+        fleet = Described(lab, inputs, folder / "fleet")
+        team = ByHand(Fleet(lab, inputs, folder / "team"), HOSTS[0])
+        team.fleet.describe(engine="llamafactory", environment="llamafactory", options={"template": "qwen"})
+        team.furnish()
+        yield Stage(fleet, team)
+
+
+def replay(page: str, on: Stage, note: Callable[[str], None]) -> list[Command]:
+    """Do all that a page does, in its order.
+
+    Args:
+        page: its text.
+        on: where.
+        note: told what is about to be done.
+    Returns:
+        The commands with what they printed now, in the page's order.
+    """
+    done: list[Command] = []
+    for one in read(page):
+        if isinstance(one, Step):
+            note(f"lab: {one.name}")
+            STEPS[one.name](on)
+        else:
+            note(f"$ {one.line}")
+            done.append(on.run(one.line))
+    return done

@@ -1,0 +1,28 @@
+"""docs/commands.md says what the commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.inputs import default_cache, make_inputs
+from tests.documented.blocks import Command, read
+from tests.documented.lab import replay, stage
+from tests.documented.structure import structure
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+
+def test_every_command_prints_what_the_page_shows(tmp_path):
+    page = PAGE.read_text()
+
+    with stage(make_inputs(default_cache(), print), tmp_path) as on:
+        done = replay(page, on, print)
+
+    shown = [one for one in read(page) if isinstance(one, Command)]
+    assert [(one.line, one.status) for one in done] == [(one.line, one.status) for one in shown]
+    for now, before in zip(done, shown, strict=True):
+        assert structure(now.output) == structure(before.output), now.line

@@ -1,0 +1,89 @@
+"""docs/commands.md shows every command, each as the command line takes it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from deployer.cli.main import app
+from tests.documented.blocks import Command, Step, read, written
+from tests.documented.lab import STEPS
+from tests.documented.structure import structure
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+PYTHON = ["python", "-m", "deployer"]
+
+TEXT = """# Page
+<!-- lab: do something -->
+```console
+$ one --option
+printed
+  more
+
+$ two
+[exit code 3]
+```
+prose
+```python
+$ no command
+```
+"""
+
+
+def commands() -> list[Command]:
+    """Of the page."""
+    return [one for one in read(PAGE.read_text()) if isinstance(one, Command)]
+
+
+def test_a_page_is_read_in_its_order():
+    step, one, two = read(TEXT)
+
+    assert step == Step("do something")
+    assert (one.line, one.output.rstrip(), one.status) == ("one --option", "printed\n  more", 0)
+    assert two == Command("two", "", 3)
+
+
+def test_a_page_is_written_with_what_was_printed_and_nothing_else_changes():
+    done = [Command("one --option", "new\n"), Command("two", "failed\n", 1)]
+
+    page = written(TEXT, done)
+
+    assert "$ one --option\nnew\n$ two\nfailed\n[exit code 1]\n```\nprose" in page
+    assert page.startswith("# Page\n<!-- lab: do something -->\n") and "$ no command" in page
+
+
+def test_what_was_printed_at_another_time_has_the_same_structure():
+    assert structure("gpu1  up 12 s  3f9a1c07b2de\n") == structure("gpu1    up 1,204 s   0f9a1c07b2d1")
+    assert structure("gpu1 committed (stop 0.6 s gate 19 s)\nx") == structure("x\ngpu1 committed (gate 2.5 s)")
+    assert structure("gpu1 serving") != structure("gpu1 failing")
+    assert structure("gpu1 s: gate, nothing serves, 2 s\n  gpu1 [2026-11-29 07:55:46] Prefill batch") == []
+
+
+def test_every_step_of_the_page_is_known():
+    assert {one.name for one in read(PAGE.read_text()) if isinstance(one, Step)} <= set(STEPS)
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.line)
+def test_a_documented_command_is_one_that_the_command_line_takes(command):
+    words = shlex.split(command.line)
+    if words[:3] != PYTHON:
+        return
+    group = typer.main.get_command(app)
+    context = click.Context(group)
+    words = words[3:]
+    while isinstance(group, click.Group):
+        name, found, words = group.resolve_command(context, words)
+        assert found is not None, f"there is no {name}"
+        group, context = found, click.Context(found, parent=context, info_name=name)
+    group.make_context(group.name, words, parent=context.parent)  # parses, and runs nothing
+
+
+def test_every_command_is_documented():
+    group = typer.main.get_command(app)
+    shown = {shlex.split(command.line)[3] for command in commands() if shlex.split(command.line)[:3] == PYTHON}
+
+    assert set(group.commands) <= shown

@@ -6,7 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium
+TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium tmux
+# Most of them wait for something; labs have a machine to themselves.
+UNIT := $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4
 DEMO_INVENTORY := inventory/local/hosts.yml
 
 .PHONY: help
@@ -60,15 +62,17 @@ lint: $(VENV)/.development  ## ruff, yamllint, ansible-lint (profile production)
 
 .PHONY: unit
 unit: $(VENV)/.development  ## Tests that need neither root nor hosts.
-	$(BIN)/python -m pytest tests/unit
+	$(UNIT)
 
 .PHONY: test
 test: test-packages lint  ## Everything: lint, unit tests, and the lab with the real engines.
-	$(BIN)/python -m pytest tests
+	$(UNIT)
+	$(BIN)/python -m pytest tests --ignore tests/unit
 
 .PHONY: test-all
 test-all: test-packages lint  ## The same with long and repeated trials.
-	$(BIN)/python -m pytest tests -m ''
+	$(UNIT) -m ''
+	$(BIN)/python -m pytest tests --ignore tests/unit -m ''
 
 .PHONY: bench-plan
 bench-plan: $(VENV)/.development  ## How long planning 100 hosts takes on the controller; 1 when it is over 2 s.

@@ -191,12 +191,12 @@ def _address(field: str) -> str:
 
 def listening_inodes(port: int) -> set[str]:
     """Inodes of the TCP sockets that listen on `port`, whatever their address."""
-    return _listening().get(port, set())
+    return listening_sockets().get(port, set())
 
 
 def listening_ports() -> dict[int, set[int]]:
     """Every TCP port that is listened on, with the processes that hold it: none where they are another user's."""
-    inodes = _listening()
+    inodes = listening_sockets()
     found: dict[int, set[int]] = {port: set() for port in inodes}
     port_of = {f"socket:[{inode}]": port for port, own in inodes.items() for inode in own}
     for process in all_processes():
@@ -210,8 +210,8 @@ def listening_ports() -> dict[int, set[int]]:
     return found
 
 
-def _listening() -> dict[int, set[str]]:
-    """Port -> inodes of the TCP sockets that listen on it."""
+def listening_sockets() -> dict[int, set[str]]:
+    """Port -> inodes of the TCP sockets that listen on it. One look does for many: the kernel walks a large table."""
     inodes: dict[int, set[str]] = {}
     for row in _listeners():
         inodes.setdefault(_port(row), set()).add(row[9])

@@ -131,8 +131,10 @@ def _serves_beside(parent: int, branch: int) -> bool:
     table = {process.pid: process for process in procfs.all_processes()}
     never = frozenset((parent, branch))
     others = {pid: one for pid, one in table.items() if one.parent == parent and pid != branch}
-    inodes = {inode for port in procfs.listening_ports() for inode in procfs.listening_inodes(port)}
-    return bool(others) and bool(procfs.holders(inodes, _with_descendants(others, table, never)))
+    if not others:
+        return False
+    inodes = {inode for own in procfs.listening_sockets().values() for inode in own}
+    return bool(procfs.holders(inodes, _with_descendants(others, table, never)))
 
 
 def _with_descendants(

@@ -127,16 +127,20 @@ def _servers(ports: Mapping[int, Iterable[int]], facts: HostFacts, used: Mapping
     computing = {process.pid for gpu in facts.gpus.gpus for process in gpu.processes}
     computing |= {above for pid in computing for above in procfs.ancestors_of(pid) if above > 1}
     owners = {one.port: one.service for one in facts.listeners if one.service}
-    by_top: dict[int, list[tuple[Server, FoundServer]]] = {}
+    by_top: dict[int, list[Server]] = {}
     for port, pids in sorted(ports.items()):
         if not any(pid in computing or _is_engine(pid) for pid in pids):
             continue
         with contextlib.suppress(DeployError):  # two that share a port; or it ended meanwhile
-            server, adoptable = find_server(port), look(port, ())
-            if server is not None and adoptable is not None:
-                found = found_server(server, adoptable, facts.gpus, used, owners.get(port, ""))
-                by_top.setdefault(server.top_pid, []).append((server, found))
-    return sorted((_main(several) for several in by_top.values()), key=lambda one: one.port)
+            server = find_server(port)
+            if server is not None:
+                by_top.setdefault(server.top_pid, []).append(server)
+    found = []
+    for server in map(_main, by_top.values()):
+        adoptable = look(server.port, ())
+        if adoptable is not None:
+            found.append(found_server(server, adoptable, facts.gpus, used, owners.get(server.port, "")))
+    return sorted(found, key=lambda one: one.port)
 
 
 def _is_engine(pid: int) -> bool:
@@ -144,13 +148,17 @@ def _is_engine(pid: int) -> bool:
     return any(recognise(procfs.words_of(one), {}).engine != UNKNOWN for one in chain if one > 1)
 
 
-def _main(several: Sequence[tuple[Server, FoundServer]]) -> FoundServer:
-    """Of the ports of one server the one that clients know: as given, the engine's own, or the lowest."""
-    by_port = {found.port: found for _, found in several}
-    server, first = several[0]
-    given = first.options.get("port", ())[:1] or (server.engine_environ.get("API_PORT", ""),)
+def _main(several: Sequence[Server]) -> Server:
+    """Of the ports of one server the one that clients know: as given, the engine's own, or the lowest.
+
+    The others are not asked: an SGLang has a dozen ports that its parts meet on, which take a request and never answer.
+    """
+    by_port = {server.port: server for server in several}
+    first = several[0]
+    given = _options(first)[0].get("port", [])[:1] or [first.engine_environ.get("API_PORT", "")]
     wanted = [int(given[0])] if given[0].isdigit() else []
-    return next((by_port[port] for port in [*wanted, PORTS.get(first.engine, 0)] if port in by_port), first)
+    engine = first.recognised.engine
+    return next((by_port[port] for port in [*wanted, PORTS.get(engine, 0)] if port in by_port), first)
 
 
 def found_server(

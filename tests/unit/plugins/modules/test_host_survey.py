@@ -99,14 +99,19 @@ def test_what_is_no_engine_is_not_looked_at(bench: Bench) -> None:
     assert bench.port not in [one.port for one in survey.servers]
 
 
-def test_the_port_that_clients_know_is_taken_where_a_server_has_several(bench: Bench) -> None:
+def test_only_the_port_that_clients_know_is_asked_where_a_server_has_several(bench: Bench) -> None:
     script = bench.path / "sglang" / "launch_server.py"
-    second = "import socket; other = socket.create_server(('127.0.0.1', 0))\n"
+    asked = bench.path / "asked"  # made once somebody connects to the other port, which never answers
+    second = (
+        "import socket, threading; other = socket.create_server(('127.0.0.1', 0))\n"
+        f"threading.Thread(target=lambda: open({str(asked)!r}, 'w').write(str(other.accept())), daemon=True).start()\n"
+    )
     script.write_text(script.read_text().replace("import argparse\n", f"import argparse\n{second}", 1))
     bench.start(bench.command())
     survey, _ = survey_of(bench)
     assert len([one for one in survey.servers if str(bench.started[0].pid) in one.who]) == 1
     assert served(bench, survey).engine == "sglang"
+    assert asked.read_text() == ""
 
 
 def test_a_name_of_a_hub_is_no_folder(bench: Bench) -> None:

@@ -76,6 +76,7 @@ class _Course:
         expected: how long things took before.
         plan: of every host, once it is known.
         status: what hosts served after something failed, once they were asked.
+        over: whether its end was told, after which nothing is.
     """
 
     order: Change
@@ -85,6 +86,7 @@ class _Course:
     expected: Expected
     plan: Mapping[str, Any] = field(default_factory=dict)
     status: Summary | None = None
+    over: bool = False
 
 
 def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Operator | None = None) -> ChangeResult:
@@ -103,7 +105,7 @@ def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Opera
     operator = operator or Unattended()
     journal = None if order.invocation.check else Journal(order.verb)
     run = journal.run if journal is not None else new_id(order.verb)
-    redacted = Redaction(known_secrets(order.invocation.arguments, os.environ))
+    redacted = Redaction(known_secrets(order.invocation.arguments, os.environ, order.invocation.extra_vars))
     emit = Broadcast(run, [*([journal] if journal is not None else []), *listeners], redacted)
     expected = Expected.from_journals()
     head = _head(order)
@@ -111,10 +113,12 @@ def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Opera
     course: _Course
 
     def interrupted(count: int) -> None:
+        if course.over:
+            return
         hosts = course.watch.by_itself() if count > 1 else {}
         emit("interrupted", count=count, text=SECOND_CTRL_C if count > 1 else FIRST_CTRL_C, hosts=hosts)
 
-    with Interrupts(interrupted) as interrupts:
+    with Interrupts(interrupted) as interrupts:  # to the very end: what is written down last is the outcome
         course = _Course(order, emit, interrupts, Watch(emit), expected)
         try:
             result = _refused_or_declined(course, operator) or _change(course, operator)
@@ -123,23 +127,22 @@ def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Opera
             summary = course.watch.summary
             code = summary.exit_code(1) if summary.hosts else results.REFUSED
             result = ChangeResult(code, meaning(summary, code), summary)
-    seconds = time.monotonic() - began
-    result = replace(result, plan=course.plan, status=course.status, run=run, seconds=seconds)
-    hosts = host_outcomes(result.summary)
-    stopped = {"kind": result.summary.stopped, "why": result.summary.stopped_why}
-    ending = {
-        "exit_code": result.exit_code,
-        "meaning": result.meaning,
-        "stopped": stopped,
-        "seconds": round(seconds, 3),
-    }
-    emit("run.ended", **ending, hosts=hosts)
-    result = replace(result, problems=tuple(emit.lost))
-    if journal is None:
-        return result
-    came_to = {name: host_outcome(host) for name, host in result.summary.hosts.items()}
-    record = {"schema": SCHEMA, "run": run, "started": timestamp(started), "ended": timestamp(time.time())}
-    return _written_down(journal, redacted({**record, **head, **ending, "hosts": came_to}), result)
+        seconds = time.monotonic() - began
+        result = replace(result, plan=course.plan, status=course.status, run=run, seconds=seconds)
+        ending = {
+            "exit_code": result.exit_code,
+            "meaning": result.meaning,
+            "stopped": {"kind": result.summary.stopped, "why": result.summary.stopped_why},
+            "seconds": round(seconds, 3),
+        }
+        course.over = True
+        emit("run.ended", **ending, hosts=host_outcomes(result.summary))
+        result = replace(result, problems=tuple(emit.lost))
+        if journal is None:
+            return result
+        came_to = {name: host_outcome(host) for name, host in result.summary.hosts.items()}
+        record = {"schema": SCHEMA, "run": run, "started": timestamp(started), "ended": timestamp(time.time())}
+        return _written_down(journal, redacted({**record, **head, **ending, "hosts": came_to}), result)
 
 
 def _written_down(journal: Journal, record: Mapping[str, Any], result: ChangeResult) -> ChangeResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from enum import Enum
 from typing import Annotated, Any
@@ -126,12 +127,11 @@ def rollout_variables(
 def _carry_out(verb: str, options: Options, variables: dict[str, Any], on_failure: OnFailure) -> int:
     """Do it, show it, and give the exit code."""
     # Imported late: nothing of it is needed to say what the options are.
-    from rich.console import Console
-
     from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
     from deployer.api.change import Change, carry_out
     from deployer.runs.expected import Expected
     from deployer.runs.questions import Unattended
+    from deployer.views.console import Screen
     from deployer.views.ending import print_ending
     from deployer.views.json_lines import JsonLines
     from deployer.views.live import LiveView
@@ -145,9 +145,9 @@ def _carry_out(verb: str, options: Options, variables: dict[str, Any], on_failur
         raise DeployError(f"{why}, and nothing is changed on a guess", f"--yes, after a look at: {LOOK[verb]}")
     order = Change(verb, options.invocation(variables), on_failure.value, options.verbose)
     if options.as_json:
-        someone = TerminalOperator(Console(stderr=True), False) if terminal else Unattended()
+        someone = TerminalOperator(Screen(stderr=True), False) if terminal else Unattended()
         return carry_out(order, [JsonLines(sys.stdout)], someone).exit_code
-    console = Console()
+    console = Screen()
     if console.is_terminal:
         with LiveView(console, options.verbose, Expected.from_journals()) as view:
             someone = TerminalOperator(console, asks, view.paused) if terminal else Unattended()
@@ -155,5 +155,6 @@ def _carry_out(verb: str, options: Options, variables: dict[str, Any], on_failur
     else:
         someone = TerminalOperator(console, asks) if terminal else Unattended()
         result = carry_out(order, [PlainView(console, options.verbose)], someone)
-    print_ending(result, console)
+    with contextlib.suppress(OSError, UnicodeError, KeyboardInterrupt):  # the run is over, whoever reads of it
+        print_ending(result, console)
     return result.exit_code

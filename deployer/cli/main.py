@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -49,11 +52,25 @@ for group in (init, plan, changes, status, logs, history, report, adoption, envi
 
 def main() -> None:
     """Entry point of `python -m deployer` and of the `deployer` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot write is replaced: a run does not end by that
+            stream.reconfigure(errors="replace")
     try:
         _help_at_once(sys.argv[1:])
         app(prog_name="deployer")
     except Exception as error:
         sys.exit(_said(error))
+    finally:
+        _let_go_of_the_output()
+
+
+def _let_go_of_the_output() -> None:
+    """Where nobody reads what is left to be written, Python would end with an exit code of its own."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help_at_once(words: list[str]) -> None:

@@ -7,9 +7,11 @@ import functools
 import getpass
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 import typer
 
@@ -48,4 +50,11 @@ def _folder() -> Path:
     base = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
     folder = tempfile.mkdtemp(prefix="sglang-deployer-", dir=base)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for number in (signal.SIGHUP, signal.SIGTERM):  # which would end this process without that
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     return Path(folder)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

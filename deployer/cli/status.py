@@ -11,7 +11,7 @@ from deployer.cli.command_line import PASS_ON, PASS_ON_HELP, Options, on_hosts
 EVERY = 5.0  # seconds between two rounds
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Ask again and again, until Ctrl-C.")]
-Every = Annotated[float, typer.Option("--every", min=1, metavar="SECONDS", help="With --watch: how often.")]
+Every = Annotated[float, typer.Option("--every", min=1, max=86_400, metavar="SECONDS", help="With --watch: how often.")]
 
 
 def add_to(app: typer.Typer) -> None:

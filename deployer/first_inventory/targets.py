@@ -16,7 +16,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 FORM = "HOST, USER@HOST, HOST:PORT or USER@HOST:PORT, with an IPv6 address in brackets"
-DEEPEST = 16  # of Include, as ssh's own limit
+MOST_FILES = 256  # of a configuration with all that it includes
 _SPEC = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*))"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -101,10 +101,13 @@ def _parse(word: str) -> Target:
 
 def configured_hosts(path: Path) -> list[str]:
     """The hosts that an ssh configuration has entries for, in its order: those without wildcards, Include followed."""
-    return list(dict.fromkeys(_names(path, path.parent, 0)))
+    return list(dict.fromkeys(_names(path, path.parent, set())))
 
 
-def _names(path: Path, folder: Path, depth: int) -> Iterator[str]:
+def _names(path: Path, folder: Path, seen: set[Path]) -> Iterator[str]:
+    if path.resolve() in seen or len(seen) >= MOST_FILES:  # ssh refuses a file that includes itself
+        return
+    seen.add(path.resolve())
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -115,11 +118,11 @@ def _names(path: Path, folder: Path, depth: int) -> Iterator[str]:
             for word in words:
                 if _SPEC.fullmatch(word) and "@" not in word and ":" not in word:
                     yield word
-        elif keyword == "include" and depth < DEEPEST:
+        elif keyword == "include":
             for word in words:
                 pattern = Path(word).expanduser()
                 for name in sorted(glob.glob(str(pattern if pattern.is_absolute() else folder / pattern))):
-                    yield from _names(Path(name), folder, depth + 1)
+                    yield from _names(Path(name), folder, seen)
 
 
 def _words(line: str) -> tuple[str, list[str]]:

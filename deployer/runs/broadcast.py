@@ -52,7 +52,7 @@ class Broadcast:
             for listener in tuple(self._listeners):
                 try:
                     listener(event)
-                except Exception as error:
+                except (Exception, SystemExit) as error:  # a library may want to leave when nobody reads its output
                     self._listeners.remove(listener)
                     why = str(error) if isinstance(error, OSError) else repr(error)
                     name = getattr(listener, "name", "a listener")

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from deployer.runs.runner import end_signals
+
 AT_ONCE, NO_MORE = 2, 3  # how often it was typed
 
 
 class Interrupts:
-    """Counts Ctrl-C while it is entered; SIGTERM counts as two. Outside of the main thread there is none to count.
+    """Counts Ctrl-C while it is entered. SIGTERM counts as two, and so does a terminal that is gone.
+
+    Outside of the main thread there is none to count.
 
     Args:
         on_interrupt: called with the count at the first one and at the second, in a thread of its own: what a signal
@@ -32,7 +36,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         self._teller.start()
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in end_signals():
                 self._before[number] = signal.signal(number, self._note)
             # Python calls a handler only between two of its own steps: a select that has just begun would not notice.
             self._woken_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -71,7 +75,7 @@ class Interrupts:
         return self._read
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        before, self._count = self._count, self._count + (AT_ONCE if number == signal.SIGTERM else 1)
+        before, self._count = self._count, self._count + (1 if number == signal.SIGINT else AT_ONCE)
         if before < AT_ONCE:
             os.write(self._say, bytes([min(self._count, AT_ONCE)]))
 

@@ -69,7 +69,7 @@ class Journal:
         """
         self._stream.close()
         write_file(str(self.folder / RUN), pretty_json(record), PRIVATE)
-        rotate(self.folder.parent)
+        rotate(self.folder.parent, kept=self.folder)
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,11 @@ def find_run(wanted: str, base: Path | None = None) -> Kept:
     return (exact or found)[0]
 
 
-def rotate(base: Path, most: int = MOST_RUNS) -> None:
-    """Remove the oldest runs, so that so many are left."""
+def rotate(base: Path, most: int = MOST_RUNS, kept: Path | None = None) -> None:
+    """Remove the oldest runs, so that so many are left; never the one that is kept, whatever the clock says."""
     for folder in _folders(base)[:-most]:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder != kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(base: Path) -> list[Path]:

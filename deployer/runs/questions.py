@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import socket
 import tempfile
@@ -20,6 +21,7 @@ from deployer.runs.results import Summary
 INTERRUPTED = "interrupted"
 PATIENCE = 5.0  # seconds for a line to arrive on this very machine
 LONGEST = 1024 * 1024  # bytes of a line
+LONGEST_FOLDER = 60  # bytes; the path of a socket has 107, and this is what comes before its own folder
 
 Message = Mapping[str, Any]
 
@@ -90,6 +92,12 @@ class Batches:
         return self._operator.confirms(question, self._interrupts) if question.get("confirm") else ""
 
 
+def _short_folder() -> str | None:
+    """Where a socket's path is short enough for the kernel; None for the usual place."""
+    usual = tempfile.gettempdir()
+    return None if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
+
+
 class Questions:
     """Listens at a socket that the user alone can reach, while it is entered.
 
@@ -105,7 +113,7 @@ class Questions:
     ) -> None:
         self._decide = decide
         self._told = told
-        self._folder = tempfile.TemporaryDirectory(prefix="sglang-deployer-")
+        self._folder = tempfile.TemporaryDirectory(prefix="sglang-deployer-", dir=_short_folder())
         self.path = str(Path(self._folder.name) / "questions")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._hear_all, daemon=True)
@@ -143,12 +151,12 @@ class Questions:
                     # It may take until the operator has answered; what other hosts tell meanwhile is not kept waiting.
                     threading.Thread(target=self._answer, args=(connection, message), daemon=True).start()
                     continue
-            except (OSError, ValueError):  # who spoke is gone, or makes no sense
+            except Exception:  # who spoke is gone, or makes no sense: others have something to say as well
                 pass
             connection.close()
 
     def _answer(self, connection: socket.socket, question: Message) -> None:
         # Who asked may be gone; a question that cannot be decided is not answered.
-        with connection, contextlib.suppress(OSError, ValueError):
+        with connection, contextlib.suppress(Exception):
             why = self._decide(question)
             connection.sendall(json.dumps({"go": not why, "why": why}).encode() + b"\n")

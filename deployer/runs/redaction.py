@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets import (
+    ALSO_SECRET,
     HIDDEN,
     SHORTEST,
     is_secret_option,
@@ -15,6 +20,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets i
     secret_variables,
     shown_text,
 )
+from ansible_collections.deployer.sglang.plugins.module_utils.service_description import SECRET_VARIABLE
+
+PASS = re.compile(r"(^|_)pass(wd|phrase)?$", re.IGNORECASE)
 
 
 class Redaction:
@@ -40,45 +48,61 @@ class Redaction:
         return value
 
 
-def known_secrets(words: Sequence[str], variables: Mapping[str, str]) -> set[str]:
+def known_secrets(
+    words: Sequence[str], variables: Mapping[str, str], extra: Mapping[str, Any] | None = None
+) -> set[str]:
     """Secrets that the command was started with.
 
     Args:
         words: for ansible-playbook, with their `-e`.
         variables: environment variables of this process.
+        extra: extra variables that are given beside the words.
     Returns:
         Values of extra variables and of environment variables that are named like a secret, or hold one.
     """
     found = set(secret_values(variables, secret_variables(variables)))
     given = [after for word, after in zip(words, words[1:], strict=False) if word in ("-e", "--extra-vars")]
     given += [word.partition("=")[2] for word in words if word.startswith("--extra-vars=")]
-    for text in given:
-        found |= {value for name, value in _assigned(text) if is_secret_option(name)}
+    given += [word[2:] for word in words if word.startswith("-e") and len(word) > 2]
+    for name, value in itertools.chain(_leaves("", extra or {}), *map(_assigned, given)):
+        if _is_secret(name):
+            found |= {value, *value.splitlines()}
     return found
 
 
+def _is_secret(name: str) -> bool:
+    """True for an extra variable that is named like a secret, Ansible's own `…_pass` among them."""
+    return any(pattern.search(name) for pattern in (SECRET_VARIABLE, ALSO_SECRET, PASS)) or is_secret_option(name)
+
+
 def _assigned(text: str) -> Iterator[tuple[str, str]]:
-    """The names and values of extra variables, as JSON or as key=value; a file is not looked into."""
-    try:
-        yield from _leaves("", json.loads(text))
+    """The names and values of extra variables: key=value, JSON, YAML, or a file of either that can be read."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError):  # Ansible will say so
+            return
+    elif text[:1] not in "{[":
+        try:
+            words = shlex.split(text)
+        except ValueError:  # a quotation that does not end
+            words = text.split()
+        for word in words:
+            name, _, value = word.partition("=")
+            if value:
+                yield name, value
         return
-    except ValueError:
-        pass
     try:
-        words = shlex.split(text)
-    except ValueError:  # a quotation that does not end
-        words = text.split()
-    for word in words:
-        name, _, value = word.partition("=")
-        if value:
-            yield name, value
+        yield from _leaves("", yaml.safe_load(text))
+    except yaml.YAMLError:  # encrypted, or no YAML
+        return
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, one in value.items():
             # What stands below a name that is a secret's is secret, whatever its own name is.
-            yield from _leaves(name if is_secret_option(name) else str(key), one)
+            yield from _leaves(name if _is_secret(name) else str(key), one)
     elif isinstance(value, list):
         for one in value:
             yield from _leaves(name, one)

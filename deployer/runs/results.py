@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from deployer.runs.service_answers import services_of
+
 DONE = 0  # every host is where it should be
 RESTORED = 1  # something failed, and what served before serves there
 REFUSED = 2  # refused before anything changed
@@ -229,7 +231,7 @@ def _fold(host: HostResult, step: Step) -> HostResult:
     if step.action == CUTOVER and step.item and "outcome" in step.result:
         host = replace(host, cutovers=(*host.cutovers, step.result))
     if step.action == STATUS and step.kind == "ok":
-        host = replace(host, services=tuple(step.result.get("services", ())))
+        host = replace(host, services=services_of(step.result.get("services", [])))
     if step.action == PREFLIGHT and isinstance(step.result.get("plan"), Mapping):
         host = replace(host, plan=step.result["plan"])
     if REPORTING.get(step.action) in step.result:

@@ -97,7 +97,7 @@ def run_playbook(
             mistaken.set()  # Ansible says so before its first task
             _end_children()
         if not mistaken.is_set():
-            on_event(event)
+            _taken(on_event, event)
         return False  # the event is not written to disk
 
     try:
@@ -126,6 +126,18 @@ def run_playbook(
     if interrupted:
         raise KeyboardInterrupt
     return Run(KILLED if runner.rc is None else int(runner.rc), output)
+
+
+def _taken(on_event: Callable[[Event], None], event: Event) -> None:
+    """Hand an event on; an answer that is of no use, from one host, is that host's failure and not the end of all."""
+    try:
+        on_event(event)
+    except Exception as error:
+        data = event.get("event_data")
+        if not isinstance(data, dict) or not data.get("host") or not str(event.get("event")).startswith("runner_"):
+            raise
+        why = f"what it answered makes no sense ({type(error).__name__}: {error}). Fix: see what is installed there"
+        on_event({**event, "event": "runner_on_failed", "event_data": {**data, "res": {"msg": why}}})
 
 
 def initiator() -> str:
@@ -159,6 +171,12 @@ def _ansible_runner() -> Callable[..., Any]:
     return run
 
 
+def end_signals() -> list[signal.Signals]:
+    """The signals that ask a program to end: Ctrl-C, SIGTERM, and that the terminal is gone, unless that is ignored."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hung_up]
+
+
 @contextmanager
 def _interruptible(cancelled: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
     """Whether the run is to end: as `cancelled` says, or else after Ctrl-C, which is noted meanwhile."""
@@ -166,7 +184,7 @@ def _interruptible(cancelled: Callable[[], bool] | None) -> Iterator[Callable[[]
         yield cancelled or (lambda: False)
         return
     noted = threading.Event()
-    before = {number: signal.signal(number, lambda *_: noted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: noted.set()) for number in end_signals()}
     try:
         yield noted.is_set
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,6 +14,18 @@ from deployer.runs.results import HostResult, Summary
 
 SHORTEST = 0.05  # seconds of a state that is worth mentioning
 OUTCOME_STYLE = {"unchanged": "dim", "planned": "cyan", "committed": "green", "restored": "yellow", "refused": "yellow"}
+
+
+class Screen(Console):
+    """Where a run is shown. That nobody reads it any more is an error of the output, and does not end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich.
+
+        Raises:
+            BrokenPipeError: always; rich itself would leave the program here.
+        """
+        raise BrokenPipeError("nobody reads it")
 
 
 def shown(text: Any, lines: bool = False) -> str:
@@ -32,7 +45,7 @@ def cutover_line(result: Mapping[str, Any]) -> str:
     seconds = result.get("seconds") or {}
     took = " ".join(f"{state} {value:.1f} s" for state, value in seconds.items() if value >= SHORTEST)
     text = f"{result.get('service')}: {result.get('before') or 'none'} → {result.get('target') or 'none'}"
-    return f"[{style}]{escape(outcome)}[/] {escape(text)}" + (f" [dim]({took})[/]" if took else "")
+    return f"[{style}]{shown(outcome)}[/] {shown(text)}" + (f" [dim]({took})[/]" if took else "")
 
 
 def outcome_table(summary: Summary, title: str = "Outcome") -> Table:
@@ -45,18 +58,18 @@ def outcome_table(summary: Summary, title: str = "Outcome") -> Table:
         for cutover in host.cutovers:
             outcome = str(cutover["outcome"])
             table.add_row(
-                escape(host.host),
-                escape(str(cutover.get("service", ""))),
-                escape(str(cutover.get("before") or "none")),
-                escape(str(cutover.get("after") or "none")),
-                f"[{OUTCOME_STYLE.get(outcome, 'red')}]{escape(outcome)}[/]",
+                shown(host.host),
+                shown(cutover.get("service", "")),
+                shown(cutover.get("before") or "none"),
+                shown(cutover.get("after") or "none"),
+                f"[{OUTCOME_STYLE.get(outcome, 'red')}]{shown(outcome)}[/]",
             )
         if not host.cutovers:
-            table.add_row(escape(host.host), "", "", "", _without_cutover(host))
+            table.add_row(shown(host.host), "", "", "", _without_cutover(host))
     return table
 
 
 def _without_cutover(host: HostResult) -> str:
     if host.unreachable:
         return "[red]unreachable[/]"
-    return f"[red]{escape('failed: ' + host.failed_task)}[/]" if host.failure else "[dim]not cut over[/]"
+    return f"[red]{shown('failed: ' + host.failed_task)}[/]" if host.failure else "[dim]not cut over[/]"

@@ -102,7 +102,7 @@ def _narrow(summary: Summary) -> Table:
             table.add_row(shown(host.host), _without(host), *[""] * 4)
             continue
         load = service.get("load") or {}
-        port = f" :{service['port']}" if service.get("port") else ""
+        port = f" :{shown(service['port'])}" if service.get("port") else ""
         table.add_row(
             f"[bold]{shown(host.host)}[/]\n{shown(service['service'])}{port}",
             f"{_state(service)}\n{_drift(service)}",

@@ -48,6 +48,9 @@ class ActionModule(ActionBase):
         if result.get("msg") == "could not find job":
             why = "the host has forgotten this job, as after a power cut. It finishes or restores by itself"
             return {"failed": True, "msg": f"{watched.service}: {why}. Fix: python -m deployer status"}
+        if "outcome" not in result and "outdata" in result:  # what Ansible says of a module that printed no result
+            why = "the module was ended on the host before it had answered. The host finishes or restores by itself"
+            result = {"failed": True, "msg": f"{watched.service}: {why}. Fix: python -m deployer status"}
         with contextlib.suppress(AnsibleConnectionFailure):
             self._module(STATUS, {**job, "mode": "cleanup"}, variables)
         self.cleanup(force=True)

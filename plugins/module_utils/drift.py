@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.record import PRIVATE_FILE
-from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets import shown_argv
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets import shown_argv, shown_text
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import read_json, read_text
+from ansible_collections.deployer.sglang.plugins.module_utils.files import read_json
 from ansible_collections.deployer.sglang.plugins.module_utils.redaction import redacted, secrets_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     LAUNCH_FILE,
@@ -91,7 +91,7 @@ def unit_drift(folder: ServiceFolder, staged: StagedRelease, shown: Mapping[str,
     path = os.path.join(COMMITTED, unit)
     found = []
     wanted = staged.unit + COMMITTED_RULES.format(launch=os.path.join(folder.release(staged.id), LAUNCH_FILE))
-    installed = read_text(path)
+    installed = _unit_text(path)
     rewrite = WRITE_UNIT.format(unit=unit)
     if installed is None:
         found.append(Drift(UNIT, f"{path} is missing: the service does not start at boot", rewrite))
@@ -118,6 +118,15 @@ def unit_drift(folder: ServiceFolder, staged: StagedRelease, shown: Mapping[str,
             Drift(UNIT, f"{unit} was changed on disk since systemd read it", "systemctl daemon-reload on the host")
         )
     return found
+
+
+def _unit_text(path: str) -> str | None:
+    """An installed unit, whatever somebody has written into it; None where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
 
 
 def adopted_unit_drift(staged: StagedRelease, unit: str, shown: Mapping[str, str]) -> list[Drift]:
@@ -179,8 +188,11 @@ def _wanted(place: str, staged: StagedRelease) -> tuple[list[str], dict[str, str
     argv, variables = list(staged.release.command(staged.id)), dict(staged.release.variables)
     private = read_json(os.path.join(place, PRIVATE_FILE)) if staged.release.adopted else None
     if isinstance(private, dict):
-        argv = [str(private.get("argv", {}).get(str(at), word)) for at, word in enumerate(argv)]
-        variables.update(private.get("variables", {}))
+        words, hidden = private.get("argv"), private.get("variables")
+        if isinstance(words, dict):
+            argv = [str(words.get(str(at), word)) for at, word in enumerate(argv)]
+        if isinstance(hidden, dict):
+            variables.update(hidden)
     return argv, variables
 
 
@@ -225,5 +237,11 @@ def _line_that_differs(wanted: str, found: str) -> str:
     more = [line for line in others if line.strip() and line not in lines]
     less = [line for line in lines if line.strip() and line not in others]
     if more:
-        return f"it has {_listed(more[:1])!r}"
-    return f"it lacks {_listed(less[:1])!r}" if less else "its lines are in another order"
+        return f"it has {_listed(_without_secrets(more[:1]))!r}"
+    return f"it lacks {_listed(_without_secrets(less[:1]))!r}" if less else "its lines are in another order"
+
+
+def _without_secrets(lines: list[str]) -> list[str]:
+    """Lines of a unit, of which one may set environment variables."""
+    parts = (line.partition("Environment=") for line in lines)
+    return [f"{shown_text(before)}{setting}{shown_text(value)}" for before, setting, value in parts]

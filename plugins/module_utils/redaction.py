@@ -32,6 +32,7 @@ def secrets_of(release_folder: str) -> list[str]:
         for value in part.values() if isinstance(part, dict) else ():
             text = str(value)
             values |= {text, text.partition("=")[2]} if name == "argv" else {text}
+            values |= set(text.splitlines())  # what is logged is looked at line by line
     return sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)
 
 

@@ -24,7 +24,8 @@ GAUGES = {
     "kv_usage": "token_usage",
 }
 SAMPLE = re.compile(r"^sglang[:_](?P<name>\w+)(?:\{(?P<labels>[^}]*)\})?\s+(?P<value>\S+)")
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+LABEL = re.compile(r'\b(\w+)="((?:[^"\\]|\\.)*)"')
+LONGEST = 65536  # characters of a line that is looked at
 # Proxies of the environment must not see what is asked of this host itself.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -72,7 +73,7 @@ def read_load(url: str, engine: str, timeout: float = TIMEOUT) -> Load:
         if error.code == 404:
             return Load(note=f"{PATH} is not there: set {OPTION}: true in the service's options")
         return Load(note=f"{PATH} answered {error.code}")
-    except (http.client.HTTPException, OSError) as error:
+    except (http.client.HTTPException, OSError, ValueError) as error:  # the last of an address that it redirects to
         return Load(note=f"{PATH} does not answer: {getattr(error, 'reason', None) or error or type(error).__name__}")
     return load_of(text)
 
@@ -85,7 +86,7 @@ def load_of(text: str) -> Load:
     """
     ranks: dict[str, dict[str, float]] = {name: {} for name in GAUGES.values()}
     for line in text.splitlines():
-        found = SAMPLE.match(line)
+        found = SAMPLE.match(line) if len(line) <= LONGEST else None
         value = _number(found["value"]) if found else None
         if found is None or value is None or found["name"] not in ranks:
             continue
@@ -98,7 +99,8 @@ def load_of(text: str) -> Load:
 
     def total(key: str, combine: Callable[[Any], float]) -> float | None:
         values = ranks[GAUGES[key]].values()
-        return combine(values) if values else None
+        told = combine(values) if values else None
+        return told if told is None or math.isfinite(told) else None
 
     running, queued = total("running", sum), total("queued", sum)
     tokens, usage = total("tokens_per_second", sum), total("kv_usage", max)

@@ -17,6 +17,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.files import exclu
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.procfs import describe_listeners, foreign_listeners
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Release, StagedRelease, load_release
+from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import PATH as METRICS_PATH
 from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import Load, read_load
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import UNIT_KIND, supervisor_for
@@ -84,6 +85,9 @@ def host_status(
             states.append(wanted.answer(patience) or {**lost, "drift": []})
         except (DeployError, OSError) as error:
             states.append({**lost, "detail": str(error), "drift": []})
+        except Exception as error:  # whatever is odd about one service, the others are told of
+            odd = f"what it is at cannot be told: {type(error).__name__}: {error}"
+            states.append({**lost, "detail": odd, "drift": []})
     return states
 
 
@@ -146,7 +150,7 @@ def service_status(
         since=None if uptime is None else _moment(time.time() - uptime),
         gate=gate,
         unit=unit,
-        load=((load.answer(PROBE_PATIENCE) if load else None) or Load(note="its process does not run")).as_dict(),
+        load=_told_load(load).as_dict(),
         gpu_memory=_gpu_memory(release.gpus, run.pids, gpus.answer(GPU_PATIENCE) if gpus else ()),
         drift=[one.as_dict() for one in differs],
     )
@@ -154,6 +158,12 @@ def service_status(
         serves = f"release {current} {'answers' if state == 'serving' else f'does not answer: {detail}'}"
         return {**known, "state": unfinished, "detail": f"{_progress(journal.unfinished(folder) or {})}; {serves}"}
     return {**known, "state": state, "detail": detail}
+
+
+def _told_load(asked: Asked[Load] | None) -> Load:
+    if asked is None:
+        return Load(note="its process does not run")
+    return asked.answer(PROBE_PATIENCE) or Load(note=f"{METRICS_PATH} was not answered within {PROBE_PATIENCE:g} s")
 
 
 def _seen(staged: StagedRelease, supervisor: Supervisor, run: RunState) -> tuple[str, str, dict[str, Any]]:

@@ -6,6 +6,7 @@ No module: a cut-over may take minutes, and this is asked every other second.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
 
-MARK = "==sglang-deployer=="  # stands between the files; none of them has such a line
+MARK = "==sglang-deployer=="  # a line between the files: JSON, in which a text has no line of its own
 LOADS = ("gate", "restore")  # states in which an engine loads
 OLD, NEW, NONE, UNKNOWN = "old", "new", "none", "unknown"  # what a client of the service is answered by
 
@@ -51,7 +52,7 @@ def command(folder: ServiceFolder, job: str) -> str:
 
 def parse(text: str) -> Seen | None:
     """What `command` printed; None where the host did not come to its end."""
-    parts = text.split(MARK)
+    parts = re.split(f"^{MARK}$", text.replace("\r\n", "\n"), flags=re.MULTILINE)
     if len(parts) != 4:
         return None
     transaction, loading, job = (_mapping(part) for part in parts[:3])

@@ -20,10 +20,10 @@ SHORTEST = 6  # characters of a secret that is looked for in other places: short
 # Keys that are known by their form: OpenAI and its like, Hugging Face, GitHub, AWS, Slack, GitLab; JSON web tokens.
 TOKEN = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[a-z]_\w{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}|xox[a-z]-[\w-]{10,}"
-    r"|glpat-[\w-]{16,}|eyJ[\w-]{10,}\.[\w-]{5,}\.[\w-]+)"
+    r"|glpat-[\w-]{16,}|eyJ[\w-]{10,2000}\.[\w-]{5,8000}\.[\w-]+)"
 )
 BEARER = re.compile(r"\b(?P<kind>bearer|basic)\s+(?P<value>[^\s'\"]+)", re.IGNORECASE)
-URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]*:[^/@\s]*@")
+URL = re.compile(r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/@\s]{0,2000}:[^/@\s]{0,2000}@")
 # NAME=value and --name value inside of one word, as in `sh -c "API_KEY=… python …"`.
 VALUE = r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s'\";&|]+)"
 ASSIGNED = re.compile(rf"(?<![\w-])(?P<name>[A-Za-z_]\w*)(?P<between>=){VALUE}")

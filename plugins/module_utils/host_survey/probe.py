@@ -156,7 +156,7 @@ def _main(several: Sequence[Server]) -> Server:
     by_port = {server.port: server for server in several}
     first = several[0]
     given = _options(first)[0].get("port", [])[:1] or [first.engine_environ.get("API_PORT", "")]
-    wanted = [int(given[0])] if given[0].isdigit() else []
+    wanted = [int(given[0])] if given[0].isascii() and given[0].isdigit() else []
     engine = first.recognised.engine
     return next((by_port[port] for port in [*wanted, PORTS.get(engine, 0)] if port in by_port), first)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -47,6 +48,19 @@ def releases(fleet: LocalFleet, service: str = SERVICE) -> dict[str, str]:
 def hooks(fleet: LocalFleet, *points: str) -> dict[str, Any]:
     script = f'echo "$DEPLOYER_HOOK $DEPLOYER_HOSTS $DEPLOYER_OUTCOME" >> {fleet.folder / "hooks"}'
     return {point: [["sh", "-c", script]] for point in points}
+
+
+def test_an_output_that_nobody_reads_any_more_ends_no_rollout(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet("h1", "h2")
+    fleet.describe()
+    going = Watched(fleet, "rollout", *BATCHES)
+    going.until("batch 1 of 2")
+    assert going.child.stdout is not None
+    going.child.stdout.close()
+    assert going.child.wait(120) == 0
+    assert fleet.serving() == ["h1", "h2"]
+    (run,) = (fleet.folder / ".deployer" / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["exit_code"] == 0
 
 
 @pytest.mark.slow

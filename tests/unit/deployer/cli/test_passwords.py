@@ -36,3 +36,17 @@ def test_a_child_reads_what_was_typed_as_often_as_it_likes(tmp_path: Path) -> No
     assert "first" not in said and "second" not in said
     assert not Path(said.split("end ")[1].strip()).exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_gone_with_the_terminal(tmp_path: Path) -> None:
+    waits = PROGRAM.replace('print("end", path)', 'print("end", path, flush=True); import time; time.sleep(60)')
+    child = pexpect.spawn(sys.executable, ["-c", waits], cwd=str(tmp_path), encoding="utf-8", timeout=60)
+    for prompt in ("sudo password: ", "vault password: "):
+        child.expect(prompt)
+        child.sendline("first" if "sudo" in prompt else "second")
+    child.expect(r"end (\S+)")
+    path = Path(child.match.group(1))
+    assert path.exists()
+    child.close(force=False)  # hangs up
+    child.wait()
+    assert not path.parent.exists()

@@ -64,3 +64,9 @@ def test_an_alias_is_resolved_by_ssh_itself_and_what_is_no_address_is_not_taken(
 
 def test_another_ssh_configuration_is_quoted_as_ansible_splits_it() -> None:
     assert ssh_variables(Path("/a b/config")) == {"ansible_ssh_common_args": "-F '/a b/config'"}
+
+
+def test_a_configuration_that_includes_itself_twice_is_read_once(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Include config\n" * 5 + "Host gpu1\n")
+    assert configured_hosts(config) == ["gpu1"]

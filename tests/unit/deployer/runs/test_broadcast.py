@@ -40,3 +40,14 @@ def test_an_event_has_its_run_its_time_and_no_secret() -> None:
     emit = Broadcast("run", [told.append], Redaction(["canary-value"]))
     emit.tell("message", {"text": "it is canary-value", "more": [{"x": ("canary-value",)}], "number": 1}, 12.5)
     assert told == [Event("message", {"text": "it is ***", "more": [{"x": ["***"]}], "number": 1}, 12.5, "run")]
+
+
+def test_a_library_that_wants_to_leave_when_nobody_reads_does_not_end_the_run() -> None:
+    told: list[Event] = []
+
+    def leaves(event: Event) -> None:
+        raise SystemExit(1)
+
+    emit = Broadcast("run", [leaves, told.append], Redaction())
+    emit("task", phase="model", task="x")
+    assert [event.kind for event in told] == ["task", "message"]

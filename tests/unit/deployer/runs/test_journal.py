@@ -64,6 +64,15 @@ def test_closing_a_run_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(left) == 100 and left[-1] == journal.run and left[0] == "20200101T000001Z-rollout"
 
 
+def test_the_run_that_has_just_ended_is_kept_whatever_the_clock_says(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"2030010{number + 1}T000000Z-rollout").mkdir()
+    own = tmp_path / "20200101T000000Z-rollout"
+    own.mkdir()
+    rotate(tmp_path, 2, kept=own)
+    assert own.exists() and not (tmp_path / "20300101T000000Z-rollout").exists()
+
+
 def test_a_run_that_was_killed_is_known_by_how_it_began(tmp_path: Path) -> None:
     run_of(tmp_path, "20261129T023417Z-rollout")
     run_of(tmp_path, "20261129T023418Z-rollout", exit_code=1, verb="rollout")

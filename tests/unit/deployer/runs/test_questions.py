@@ -113,3 +113,21 @@ def test_the_socket_is_the_users_alone_and_goes() -> None:
         path = Path(questions.path)
         assert path.parent.stat().st_mode & 0o777 == 0o700
     assert not path.parent.exists()
+
+
+def test_a_long_folder_for_temporary_files_does_not_make_the_path_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with Questions(lambda question: "no") as questions:
+        assert ask(questions.path, {"batch": 1})["why"] == "no"
+
+
+def test_who_cannot_decide_leaves_nobody_waiting() -> None:
+    def fails(question: Any) -> str:
+        raise KeyError("a defect")
+
+    with Questions(fails) as questions, pytest.raises(DeployError):
+        ask(questions.path, {"batch": 1})

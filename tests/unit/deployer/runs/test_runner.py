@@ -126,3 +126,22 @@ def test_ctrl_c_ends_a_run_and_what_was_minded_before_is_minded_again(tmp_path: 
     os.kill(child.pid, signal.SIGINT)
     said = child.stdout.read()
     assert child.wait(60) == 0 and "INTERRUPTED True" in said
+
+
+def test_an_answer_that_makes_no_sense_is_the_failure_of_its_host() -> None:
+    taken: list[dict[str, object]] = []
+
+    def on_event(event: dict[str, object]) -> None:
+        if event["event"] == "runner_on_ok":
+            raise TypeError("'int' object is not iterable")
+        taken.append(event)
+
+    runner._taken(
+        on_event, {"event": "runner_on_ok", "event_data": {"host": "gpu1", "task": "t", "res": {"would_run": 5}}}
+    )
+    (failed,) = taken
+    assert failed["event"] == "runner_on_failed"
+    data = failed["event_data"]
+    assert isinstance(data, dict) and data["host"] == "gpu1" and "makes no sense (TypeError" in data["res"]["msg"]
+    with pytest.raises(TypeError):  # of no host: a defect
+        runner._taken(on_event, {"event": "runner_on_ok", "event_data": {}})

@@ -125,3 +125,21 @@ def test_what_is_short_stands_everywhere_by_chance_and_longer_secrets_come_first
     redacted = Redaction(["abc", "secret", "secret-and-more"])
     assert redacted("abc secret-and-more secret") == "abc *** ***"
     assert redacted({"a": None, "b": 1.5, "c": True}) == {"a": None, "b": 1.5, "c": True}
+
+
+def test_extra_variables_are_secret_by_their_names_however_they_are_given(tmp_path: Path) -> None:
+    (tmp_path / "vars.yml").write_text("lb_password: in-a-file\nlb_port: 8001\n")
+    words = [
+        "-e",
+        "{lb_password: as-yaml}",
+        f"--extra-vars=@{tmp_path}/vars.yml",
+        "-elb_password=joined",
+        "-e",
+        "lb_pass=short",
+    ]
+    words += ["-e", "ansible_become_pass=become-pass", "-e", "@nowhere.yml", "-e", "ansible_ssh_pass=ssh-pass"]
+    found = known_secrets(
+        words, {}, {"gateway": {"password": "from-the-api"}, "key": "line-one-1\nline-two-2", "api_key": "a\nb"}
+    )
+    assert found >= {"as-yaml", "in-a-file", "joined", "short", "become-pass", "ssh-pass", "from-the-api"}
+    assert "8001" not in found

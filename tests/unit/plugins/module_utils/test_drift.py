@@ -104,6 +104,16 @@ def test_a_unit_that_is_missing_edited_or_disabled_differs(host: ReleasedHost, u
     assert "systemctl stop" in edited.fix
 
 
+def test_a_unit_shows_no_secret_and_may_be_no_text(host: ReleasedHost, units: Path) -> None:
+    staged = staged_as(host, supervisor="systemd")
+    unit = units / staged.release.unit
+    unit.write_bytes(b"[Service]\nEnvironment=LB_PASSWORD=hunter2hunter2\n# \xff\n")
+    said = unit_drift(host.folder, staged, ENABLED)[0].detail
+    assert "LB_PASSWORD" in said and "hunter2" not in said
+    unit.write_bytes(b"# \xff\n")
+    assert "is not as the release has it" in unit_drift(host.folder, staged, ENABLED)[0].detail
+
+
 def test_a_drop_in_differs_loaded_or_not(host: ReleasedHost, units: Path) -> None:
     staged = staged_as(host, supervisor="systemd")
     installed(host, staged, units)

@@ -39,3 +39,12 @@ def test_a_described_release_has_none(tmp_path):
     assert secrets_of(str(tmp_path)) == []
     (tmp_path / "private.json").write_text("{torn")
     assert secrets_of(str(tmp_path)) == []
+
+
+def test_a_secret_of_several_lines_is_hidden_line_by_line(tmp_path):
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----"
+
+    assert (
+        redacted("it says MIIEvQIBADANBgkq", secrets_of(release_with(tmp_path, {"variables": {"K": key}})))
+        == "it says ***"
+    )

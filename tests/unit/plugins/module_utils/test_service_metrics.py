@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -97,3 +98,15 @@ def test_what_goes_wrong_is_said_and_not_raised(url: str) -> None:
 
 def test_an_engine_without_metrics_is_not_asked() -> None:
     assert read_load("http://127.0.0.1:1", "llamafactory") == Load(note="llamafactory has no metrics")
+
+
+def test_what_adds_up_to_no_number_is_not_measured() -> None:
+    page = "".join(f'sglang:gen_throughput{{dp_rank="{rank}"}} 1e308\n' for rank in range(2))
+    assert load_of(page + "sglang:num_running_reqs 1\n").tokens_per_second is None
+
+
+def test_lines_of_nonsense_take_no_time() -> None:
+    nonsense = "sglang:num_running_reqs{" + "a" * 60_000 + "} 1\n"
+    began = time.process_time()
+    load_of(nonsense + "sglang:num_running_reqs{" + "a" * 1_000_000 + "} 1\n")
+    assert time.process_time() - began < 5  # it took a minute

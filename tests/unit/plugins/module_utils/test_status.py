@@ -116,6 +116,22 @@ def test_one_service_that_cannot_be_read_does_not_take_the_others_along(
     assert (broken["state"], good["state"]) == ("failing", "serving")
 
 
+def test_whatever_is_odd_about_one_service_the_others_are_told_of(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = status.service_status
+
+    def odd(root: str, service: str, *rest: Any) -> dict[str, Any]:
+        if service == "odd":
+            raise OverflowError("inf")
+        return whole(root, service, *rest)
+
+    monkeypatch.setattr(status, "service_status", odd)
+    first, second = host_status(host.root, [{"name": "odd", "port": 1}, {"name": SERVICE, "port": host.port}])
+    assert (first["state"], "OverflowError: inf" in first["detail"]) == ("failing", True)
+    assert second["state"] == "serving"
+
+
 def test_a_stranger_on_the_port_is_named(host: ReleasedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "answers", lambda subject: False)
     monkeypatch.setattr(status, "foreign_listeners", lambda port, ours: "pid 7 of me: python")

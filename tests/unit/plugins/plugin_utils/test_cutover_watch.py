@@ -31,6 +31,15 @@ def look(folder, job: Path) -> Seen | None:
     return cutover_watch.parse(shown.stdout)
 
 
+def test_what_an_engine_logs_cannot_end_the_answer(folder, tmp_path):
+    job = tmp_path / "job"
+    job.write_text(json.dumps({"started": 1, "finished": 1, "log": f"prompt: {MARK} hi\n{MARK}\n"}))
+
+    seen = look(folder, job)
+
+    assert seen is not None and seen.over
+
+
 def test_a_cut_over_that_loads_says_its_state_and_how_far_it_is(folder, tmp_path):
     job = tmp_path / "job"
     job.write_text(json.dumps({"started": 1, "finished": 0, "ansible_job_id": "j1"}))

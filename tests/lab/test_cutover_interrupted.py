@@ -116,8 +116,8 @@ def test_a_host_that_loses_power_comes_up_with_what_was_proved(one: OneHost, sta
     assert one.fleet.answers_within(HOST, 60)
 
     proved = {one.committed, one.staged()} if state == "commit" else {one.committed}
-    assert one.answers_as() in proved
-    assert one.answers_as() == one.fleet.link(HOST, "current")
+    # The unit in /etc and `current` are two writes: between them a power cut leaves either, and both were proved.
+    assert one.answers_as() in proved and one.fleet.link(HOST, "current") in proved
     assert one.status()["state"] == "interrupted"
     done = rollout.finish()
     assert done.status == 3, done.output
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_keeps_no_service_from_answering(one: OneHost, stat
     held.go_on()
     done = rollout.finish()
 
-    assert done.status in (0, 1), done.output
+    assert done.status in ((2,) if state == "drain" else (0, 1)), done.output  # nothing was stopped yet
     one.assert_true(done, expected(one, state))
     one.assert_nothing_lost()
     one.free_disk()

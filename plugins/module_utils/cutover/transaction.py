@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -207,7 +208,9 @@ class Transaction:
                 journal.enter(self.folder, **{key: value for key, value in self.interrupted.items() if key != "time"})
         if isinstance(error, DeployError):
             raise error
-        raise DeployError(f"{type(error).__name__}: {error}", "report it; nothing was stopped") from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DeployError(f"{error.strerror}: {error.filename}; nothing was stopped", "make room there") from error
+        raise DeployError(f"{type(error).__name__}: {error}; nothing was stopped", "report it") from error
 
     def _bring_up(self) -> tuple[bool, RunState]:
         """Have the release run and pass its gate; whether it was started for that, and the process that passed.

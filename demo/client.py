@@ -51,10 +51,9 @@ def conversation(release: dict[str, Any]) -> Iterator[str]:
     """Each request as a line to type, and what came back."""
     url = base_url(release["host"], release["port"])
     with httpx.Client(timeout=120, trust_env=False) as http:
-        yield f"$ curl -i {url}/health"
-        yield f"{http.get(f'{url}/health').status_code}"
-        yield f"$ curl {url}/v1/models"
-        yield json.dumps([entry["id"] for entry in http.get(f"{url}/v1/models").json()["data"]])
+        yield f"GET {url}/health: status {http.get(f'{url}/health').status_code}"
+        names = [entry["id"] for entry in http.get(f"{url}/v1/models").json()["data"]]
+        yield f"GET {url}/v1/models: {', '.join(names)}"
         body = {
             "model": release["served_name"],
             "messages": [{"role": "user", "content": "Say hello."}],

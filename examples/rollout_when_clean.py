@@ -28,7 +28,7 @@ def main(inventory: str, limit: str = "") -> int:
     try:
         plan = fleet.plan()
         for host, finding in plan.errors:
-            print(f"{host}: {finding.message} [{finding.id}]. Fix: {finding.fix}")
+            print(f"{host}: {finding.subject}: {finding.message} [{finding.id}]. Fix: {finding.fix}")
         for host, why in plan.failures.items():
             print(f"{host}: {why}")
         if plan.exit_code == REFUSED:
@@ -55,4 +55,6 @@ def main(inventory: str, limit: str = "") -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))

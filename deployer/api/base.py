@@ -73,6 +73,8 @@ def known_services(wanted: Iterable[str], present: Iterable[str]) -> frozenset[s
     Raises:
         DeployError: one that is named is on no host.
     """
+    if isinstance(wanted, str):
+        raise DeployError(f"services is the text {wanted!r}", "give a list of names")
     everywhere = sorted(set(present))
     named = frozenset(wanted)
     for name in sorted(named):

@@ -35,9 +35,11 @@ from deployer.runs.watch import Watch, planned_hosts
 ROLLOUT, ROLLBACK = "rollout", "rollback"
 PLAYBOOKS = {ROLLOUT: "deploy", ROLLBACK: "rollback"}
 FIRST_CTRL_C = (
-    "interrupted: no further batch is begun, and what is under way on the hosts is waited for. While nothing was cut "
-    "over yet, nothing that serves is touched. Ctrl-C again ends the watching at once: hosts finish by themselves"
+    "interrupted: no further batch is begun, and what is under way on the hosts is waited for, staging as well. While "
+    "nothing was cut over yet, nothing that serves is touched. Ctrl-C again ends the watching at once: hosts finish by "
+    "themselves"
 )
+BEFORE_THE_RUN = "interrupted: nothing is begun"
 SECOND_CTRL_C = "interrupted again: nobody watches the hosts any more. What each of them does by itself:"
 NOTHING_CHANGES = "nothing would change: every service runs the release that is described"
 
@@ -76,6 +78,7 @@ class _Course:
         expected: how long things took before.
         plan: of every host, once it is known.
         status: what hosts served after something failed, once they were asked.
+        begun: whether the playbook was started.
         over: whether its end was told, after which nothing is.
     """
 
@@ -86,6 +89,7 @@ class _Course:
     expected: Expected
     plan: Mapping[str, Any] = field(default_factory=dict)
     status: Summary | None = None
+    begun: bool = False
     over: bool = False
 
 
@@ -116,7 +120,8 @@ def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Opera
         if course.over:
             return
         hosts = course.watch.by_itself() if count > 1 else {}
-        emit("interrupted", count=count, text=SECOND_CTRL_C if count > 1 else FIRST_CTRL_C, hosts=hosts)
+        text = (SECOND_CTRL_C if count > 1 else FIRST_CTRL_C) if course.begun else BEFORE_THE_RUN
+        emit("interrupted", count=count, text=text, hosts=hosts)
 
     with Interrupts(interrupted) as interrupts:  # to the very end: what is written down last is the outcome
         course = _Course(order, emit, interrupts, Watch(emit), expected)
@@ -250,6 +255,7 @@ def _change(course: _Course, operator: Operator) -> ChangeResult:
     batches = Batches(operator, interrupts, course.emit)
     check = order.invocation.check
     course.watch = Watch(course.emit, course.expected, planned=not course.plan, everything=order.verbose, diff=check)
+    course.begun = True
     with Questions(batches.decide, lambda kind, message: course.watch.told(kind, message)) as questions:
         invocation = _accompanied(order.invocation, questions.path, operator.has_terminal)
         run = _run(course, order.playbook, invocation)

@@ -225,6 +225,8 @@ class Deployer:
     ) -> Rollout:
         from deployer.api.change import Change, carry_out
 
+        if on_failure not in (RESTORE_HOST, RESTORE_ALL):
+            raise DeployError(f"on_failure is {on_failure!r}", f"give {RESTORE_HOST!r} or {RESTORE_ALL!r}")
         said: list[str] = []
 
         def listen(event: Event) -> None:
@@ -245,6 +247,8 @@ def _settings(services: Sequence[str], batches: Sequence[int | str], max_fail: i
     Raises:
         DeployError: one cannot work.
     """
+    if isinstance(services, str):
+        raise DeployError(f"services is the text {services!r}", "give a list of names")
     variables: dict[str, Any] = {}
     if batches:
         variables["rollout_batches"] = list(batches)

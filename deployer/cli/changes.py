@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from enum import Enum
 from typing import Annotated, Any
@@ -47,7 +48,7 @@ OnFailureOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     for command in (rollout, rollback):
-        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} {EVENTS} {EXIT_CODES}")(command)
+        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. {EVENTS} {EXIT_CODES}")(command)
 
 
 @on_hosts("service", "check", "yes")
@@ -112,9 +113,9 @@ def rollout_variables(
         variables["rollout_max_fail"] = int(max_fail) if max_fail.isdigit() else max_fail
     if pause is not None:
         variables["rollout_pause"] = pause
-    problems = settings_problems(variables)
+    problems = "; ".join(settings_problems(variables))
     if problems:
-        raise typer.BadParameter("; ".join(problems))
+        raise typer.BadParameter(problems.replace("rollout_", "--").replace("--max_fail", "--max-fail"))
     if confirm:
         if not (check or sys.stdin.isatty()):
             raise typer.BadParameter("--confirm asks at the terminal, and there is none. Fix: leave it out, or --pause")
@@ -142,7 +143,8 @@ def _carry_out(verb: str, options: Options, variables: dict[str, Any], on_failur
     asks = not (options.yes or options.check)
     if asks and (options.as_json or not terminal):
         why = "--json answers programs, which cannot be asked" if options.as_json else "there is no terminal to ask at"
-        raise DeployError(f"{why}, and nothing is changed on a guess", f"--yes, after a look at: {LOOK[verb]}")
+        look = " ".join([LOOK[verb], *(f"-i {shlex.quote(one)}" for one in options.inventory or ())])
+        raise DeployError(f"{why}, and nothing is changed on a guess", f"--yes, after a look at: {look}")
     order = Change(verb, options.invocation(variables), on_failure.value, options.verbose)
     if options.as_json:
         someone = TerminalOperator(Screen(stderr=True), False) if terminal else Unattended()

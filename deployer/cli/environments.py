@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
         (verify, "0 all sound, 1 some are not, 2 not all asked"),
         (prune, "0 done, 2 refused or not all asked"),
     ):
-        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} Exit codes: {codes}.")(command)
+        app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. Exit codes: {codes}.")(command)
 
 
 def lock(

@@ -36,7 +36,7 @@ class LockGroup(TyperGroup):
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} Exit codes: 0 asked all, 2 not all.")(history)
+    app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. Exit codes: 0 asked all, 2 not all.")(history)
     group = typer.Typer(
         cls=LockGroup,
         no_args_is_help=True,
@@ -45,9 +45,9 @@ def add_to(app: typer.Typer) -> None:
     codes = "Exit codes: 0 done, 1 stale (--check), 2 failed; nothing was written."
     group.command(ENVIRONMENT, epilog=codes)(environments.lock)
     group.command(
-        "status", context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} Exit codes: 0 nobody, 1 held, 2 not all asked."
+        "status", context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. Exit codes: 0 nobody, 1 held, 2 not all asked."
     )(lock_status)
-    group.command("release", context_settings=PASS_ON, epilog=f"{PASS_ON_HELP} Exit codes: 0 done, 2 not on all.")(
+    group.command("release", context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. Exit codes: 0 done, 2 not on all.")(
         lock_release
     )
     app.add_typer(group, name="lock")
@@ -108,23 +108,20 @@ def history_tables(host: str, services: list[Mapping[str, Any]]) -> Iterator[Tab
     for service in services:
         title = f"{shown(host)} {shown(service['service'])}"
         table = _table(f"{title}: releases", "release", "is", "engine")
-        for column in ("environment", "model"):
-            table.add_column(column, overflow="fold")
-        for column in ("staged", "served (UTC)"):
-            table.add_column(column, no_wrap=True)
+        table.add_column("environment\n[dim]model[/]", overflow="fold")
+        table.add_column("staged\n[dim]served (UTC)[/]", no_wrap=True)
         for one in service["releases"]:
             marks = "\n".join(MARK.get(mark, mark) for mark in one["marks"])
-            names = [str(one[key]) for key in ("environment", "model")]
+            environment, model = (shown(one[key]) for key in ("environment", "model"))
             table.add_row(
                 f"[bold]{shown(one['id'])}[/]" if "current" in one["marks"] else shown(one["id"]),
                 marks if one["readable"] else "[red]unreadable[/]",
                 shown(one["engine"]),
-                *map(shown, names),
-                _day(one["staged"]),
-                shown(_moment(str(one["committed"]))),
+                f"{environment}\n[dim]{model}[/]",
+                f"{_day(one['staged'])}\n[dim]{shown(_moment(str(one['committed'])))}[/]",
             )
         yield table
-        events = _table(f"{title}: events", "when (UTC)", "who", "from", "to", "outcome", "s")
+        events = _table(f"{title}: events", "when (UTC)", "who", "from\n[dim]to[/]", "outcome", "s")
         events.add_column("why", overflow="fold", ratio=1)
         for one in service["events"]:
             outcome = str(one["outcome"] or one["event"])
@@ -132,8 +129,7 @@ def history_tables(host: str, services: list[Mapping[str, Any]]) -> Iterator[Tab
             events.add_row(
                 shown(_moment(str(one["time"]))),
                 shown(_cut(str(one["initiator"]), 14)),
-                shown(_cut(str(one["from"] or "none"), 12)),
-                shown(_cut(str(one["to"] or "none"), 12)),
+                f"{shown(_cut(str(one['from'] or 'none'), 12))}\n[dim]{shown(_cut(str(one['to'] or 'none'), 12))}[/]",
                 f"[{OUTCOME_STYLE.get(outcome, 'default')}]{shown(outcome)}[/]",
                 "" if seconds is None else f"{seconds:.0f}",
                 shown(_cut(str(one["reason"]), 120)),

@@ -120,11 +120,9 @@ def find_run(wanted: str, base: Path | None = None) -> Kept:
     found = runs[:1] if wanted == "last" else [one for one in runs if one.run.startswith(wanted)]
     exact = [one for one in found if one.run == wanted]
     if len(exact or found) != 1:
-        some = (
-            f"several runs begin with {wanted!r}"
-            if found
-            else f"there is no run {wanted!r} in {(base or FOLDER).absolute()}"
-        )
+        where = (base or FOLDER).absolute()
+        none = f"there is no run {wanted!r} in {where}" if runs else f"there is no run {wanted!r}: {where} has none yet"
+        some = f"several runs begin with {wanted!r}" if found else none
         raise DeployError(some, "take an id of: python -m deployer history --runs")
     return (exact or found)[0]
 

@@ -40,6 +40,7 @@ DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argume
 WEIGHTS = "weights: "  # what a line of a transfer's progress begins with (plugin_utils/relay/progress.py)
 # What Ansible says of a module that was not run, or ended without a result: the reason is in its standard error.
 NO_ANSWER = ("Module result deserialization failed", "The module interpreter", "MODULE FAILURE")
+ANSIBLES_OWN = "Validating arguments against arg spec"  # before each role
 STARTED = "runner_on_start"
 ENDINGS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_item_on_ok", "runner_item_on_failed")
 

@@ -88,6 +88,7 @@ def run_playbook(
         KeyboardInterrupt: Ctrl-C, without `cancelled`.
     """
     from deployer.runs.problems import of_os_error, unmatched
+    from deployer.runs.yaml_faults import with_origin
 
     runner_of = _ansible_runner()
     mistaken = threading.Event()
@@ -116,7 +117,7 @@ def run_playbook(
                 settings={"pexpect_timeout": 1},  # seconds between two looks at `ended`
                 cancel_callback=_gently(lambda: mistaken.is_set() or ended()),
             )
-            output = runner.stdout.read() if runner.stdout else ""
+            output = with_origin(runner.stdout.read() if runner.stdout else "", invocation.inventory)
             interrupted = cancelled is None and ended()
     except OSError as error:
         problem = of_os_error(error, "Ansible cannot be run")

@@ -146,7 +146,8 @@ class Watch:
         if phase != self._phase:
             self._end_phases(phase)
             self._phase = phase
-        self._emit("task", phase=phase, task=task)
+        if not task.startswith(results.ANSIBLES_OWN):
+            self._emit("task", phase=phase, task=task)
 
     def _tell_plan(self) -> None:
         """Once all hosts were planned, whether or not what was found lets them go on."""

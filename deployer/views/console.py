@@ -44,7 +44,9 @@ def cutover_line(result: Mapping[str, Any]) -> str:
     style = OUTCOME_STYLE.get(outcome, "red")
     seconds = result.get("seconds") or {}
     took = " ".join(f"{state} {value:.1f} s" for state, value in seconds.items() if value >= SHORTEST)
-    text = f"{result.get('service')}: {result.get('before') or 'none'} → {result.get('target') or 'none'}"
+    before, target = result.get("before") or "none", result.get("target") or "none"
+    change = f"{before} serves again, {target} did not pass" if outcome == "restored" else f"{before} → {target}"
+    text = f"{result.get('service')}: {change}"
     return f"[{style}]{shown(outcome)}[/] {shown(text)}" + (f" [dim]({took})[/]" if took else "")
 
 

@@ -83,12 +83,14 @@ class TerminalOperator:
 def foreseen_table(foreseen: Summary) -> Table:
     """What check mode says of every service: what serves now, and what would."""
     table = Table(title="What would be done", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("host", "service", "serves now", "would serve", ""):
+    for column in ("host", "service", "serves now", "would serve", "outcome"):
         table.add_column(column, overflow="fold")
     for name, host in foreseen.hosts.items():
         for one in host.cutovers:
             outcome = str(one["outcome"])
-            releases = [shown(one.get(key) or "none") for key in ("before", "after")]
+            engines = one.get("engines") or {}
+            ids = [str(one.get(key) or "none") for key in ("before", "after")]
+            releases = [shown(" ".join(filter(None, (str(engines.get(id) or ""), id)))) for id in ids]
             style = OUTCOME_STYLE.get(outcome, "red")
             service = shown(one.get("service") or "")
             table.add_row(f"[bold]{shown(name)}[/]", service, *releases, f"[{style}]{shown(outcome)}[/]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
             answer = self._module({**told, "replaces": other.run}, variables)
             if not answer.get("held"):
                 return _said({**answer, "took_over": describe(other, time.time())})
-        return _refused(_said(answer), host, self._task.check_mode)
+        return _refused(_said(answer), host, variables, self._task.check_mode)
 
     def _module(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
@@ -54,8 +55,12 @@ def _said(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {**answer, "text": describe(holder, time.time()) if holder else ""}
 
 
-def _refused(answer: dict[str, Any], host: str, check: bool) -> dict[str, Any]:
+def _refused(answer: dict[str, Any], host: str, variables: Mapping[str, Any], check: bool) -> dict[str, Any]:
     if check:
         return {**answer, "warnings": [*answer.get("warnings", []), f"{host} is locked: {answer['text']}"]}
-    fix = f"wait until it has ended; if it is no more, python -m deployer lock release -l {host}"
+    sources = [str(one) for one in variables.get("ansible_inventory_sources") or ()]
+    release = " ".join(
+        ["python -m deployer lock release", *(f"-i {shlex.quote(one)}" for one in sources), f"-l {host}"]
+    )
+    fix = f"wait until it has ended; if it is no more, {release}"
     return {**answer, "failed": True, "msg": f"{host} is locked: {answer['text']}. Fix: {fix}"}

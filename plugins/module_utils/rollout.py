@@ -99,7 +99,7 @@ def _services(problems: Problems, wanted: Any, known: Sequence[str]) -> None:
     for name in wanted:
         if name not in known:
             fix = f"use some of {', '.join(sorted(known))}" if known else "describe it in inference_services"
-            problems.add("cutover_services", f"there is no service {name!r} on these hosts", fix)
+            problems.add("cutover_services", f"(--service) there is no service {name!r} on these hosts", fix)
 
 
 def cutover_items(

@@ -157,6 +157,8 @@ def _parse_service(
     if value.get("predecessor") is not None:
         own = problems.mapping(f"{where}.predecessor", value["predecessor"])
         inherited = {key: value[key] for key in INHERITED if key in value}
+        if isinstance(inherited.get("gate"), Mapping):  # what is asked of the new one must not close the way back
+            inherited["gate"] = {key: one for key, one in inherited["gate"].items() if key != "generations"}
         for key, fix in (("predecessor", "remove it"), ("findings", "say it in the findings of the service")):
             if key in own:
                 problems.add(f"{where}.predecessor.{key}", "is not allowed", fix)

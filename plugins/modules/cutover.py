@@ -128,6 +128,10 @@ warning:
   description: What went wrong without a release failing.
   type: str
   returned: when there is something
+engines:
+  description: The engines of the releases before and after, by their ids.
+  type: dict
+  returned: in check mode
 seconds:
   description: How long each state of the transaction took.
   type: dict
@@ -146,7 +150,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome im
     UNCHANGED,
     Outcome,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import Order, bring, prediction
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import Order, bring, engines_of, prediction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 
@@ -217,6 +221,8 @@ def main() -> None:
         refused = Outcome(REFUSED, current, current, order.target, reason=str(error))
         module.fail_json(msg=f"{service}: {error}", service=service, **refused.as_dict())
     result = {"service": service, "changed": change, **outcome.as_dict()}
+    if module.check_mode:
+        result["engines"] = engines_of(order.folder, (outcome.before, outcome.after))
     if change:
         result["diff"] = {
             "before": f"{service}: {outcome.before or outcome.adopted or 'none'}\n",

@@ -21,7 +21,7 @@ from tests.lab.fleet import ROOT, SERVICE, Fleet
 HOSTS = ("gpu1", "gpu2")
 PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in HOSTS]
 WHO, WHERE = "alice", "bastion"  # the operator, and the machine that the commands are typed on
-WIDTH = 100  # columns of a page
+WIDTH = 88  # columns of a page
 TIMEOUT = 900  # seconds that a command may take
 
 

@@ -13,7 +13,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.deadline i
     first_timeout,
     weight_bytes,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import classify, clean
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import PORT, classify, clean
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named, readiness_of
 from ansible_collections.deployer.sglang.plugins.module_utils.redaction import redacted, secrets_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
@@ -124,7 +124,7 @@ def answers(subject: Subject, tries: int = FAILURES_IN_A_ROW) -> bool:
 def _started(subject: Subject) -> RunState:
     state = subject.supervisor.state()
     if not state.running:
-        raise GateFailure("process", _death(state, state), subject.log, state.exit)
+        raise _died(subject, state, _death(state, state))
     return state
 
 
@@ -261,7 +261,17 @@ def _still_alive(subject: Subject, started: RunState) -> None:
     now = subject.supervisor.state()
     dead = _death(now, started)
     if dead:
-        raise GateFailure("process", dead, subject.log, now.exit)
+        raise _died(subject, now, dead)
+
+
+def _died(subject: Subject, now: RunState, why: str) -> GateFailure:
+    """That its process is gone; where its log says that somebody else has its port, with who that is."""
+    failed = GateFailure("process", why, subject.log, now.exit)
+    port = subject.staged.release.port
+    others = procfs.foreign_listeners(port, now.pids) if failed.failure.kind == PORT else ""
+    return (
+        GateFailure("process", f"{why}; port {port} is held by {others}", subject.log, now.exit) if others else failed
+    )
 
 
 def _death(now: RunState, started: RunState) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
@@ -269,3 +269,13 @@ def _audited(order: Order, outcome: Outcome) -> Outcome:
         outcome=outcome.outcome,
     )
     return outcome
+
+
+def engines_of(folder: ServiceFolder, releases: Iterable[str | None]) -> dict[str, str]:
+    """What these releases are run by, for people; what is not kept here, or cannot be read, is left out."""
+    found = {}
+    for release in releases:
+        with contextlib.suppress(DeployError, OSError):
+            if release:
+                found[release] = load_release(folder.release(release)).release.engine
+    return found

@@ -31,7 +31,7 @@ def test_options_become_variables_and_those_left_out_do_not() -> None:
     assert rollout_variables(None, "", None, True, "2", check=True) == {"rollout_confirm": True, "rollout_max_fail": 2}
 
 
-@pytest.mark.parametrize(("batches", "max_fail", "key"), [("1,x", "", "rollout_batches"), ("", "-1", "max_fail")])
+@pytest.mark.parametrize(("batches", "max_fail", "key"), [("1,x", "", "--batches: "), ("", "-1", "--max-fail: ")])
 def test_an_option_that_cannot_work_is_refused(batches: str, max_fail: str, key: str) -> None:
     with pytest.raises(typer.BadParameter, match=key):
         rollout_variables(None, batches, None, False, max_fail)
@@ -41,7 +41,7 @@ def test_an_option_that_cannot_work_is_refused(batches: str, max_fail: str, key:
     ("words", "expected"),
     [
         (["rollout", "--confirm"], "there is none"),
-        (["rollout", "--batches", "half"], "rollout_batches"),
+        (["rollout", "--batches", "half"], "--batches: "),
         (["rollback", "--to", "staged"], "is what rollout does"),
         (["rollback", "--on-failure", "nothing"], "is not one of"),
         (["rollout", "--pause", "-1"], "greater than or equal to 0"),

@@ -30,7 +30,7 @@ def shown(*things: object, width: int = 120) -> str:
 
 
 def test_a_cut_over_is_one_line_with_its_times() -> None:
-    assert shown(cutover_line(RESTORED)).strip() == "restored code2sql: aaa → bbb (stop 1.2 s)"
+    assert shown(cutover_line(RESTORED)).strip() == "restored code2sql: aaa serves again, bbb did not pass (stop 1.2 s)"
 
 
 def test_the_outcome_says_which_release_every_host_is_at() -> None:

@@ -95,7 +95,12 @@ def test_a_gate_and_a_gateway_become_data() -> None:
     )
     assert service.handover == Handover(30, ("lb", "drain", "8001"), ("lb", "restore"), 5)
     assert service.predecessor is not None
-    assert (service.predecessor.gate, service.predecessor.handover) == (service.gate, service.handover)
+    # What is asked of the new one must not close the way back; what a predecessor says of itself counts.
+    assert service.predecessor.gate == dataclasses.replace(service.gate, generations=())
+    assert service.predecessor.handover == service.handover
+    own = {**SERVICE["predecessor"], "gate": {"generations": generations}}
+    (service,), _ = parse_services([{**raw, "predecessor": own}], ENVIRONMENTS)
+    assert service.predecessor is not None and len(service.predecessor.gate.generations) == 2
 
 
 def test_a_gate_and_a_handover_survive_json() -> None:

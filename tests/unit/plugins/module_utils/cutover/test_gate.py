@@ -244,6 +244,14 @@ def test_a_process_that_dies_ends_the_waiting_and_its_log_says_why(
     assert len(failed.log.splitlines()) == LOG_LINES
 
 
+def test_of_a_process_that_died_for_its_port_it_is_said_who_has_that(subject: Subject, supervisor: Supervisor) -> None:
+    supervisor.log = ["ERROR: [Errno 98] error while attempting to bind on address: address already in use"]
+    supervisor.exit, supervisor.pid = "exit status 1", None
+    failed = failure(subject)
+    assert f"is held by pid {os.getpid()} of" in failed.reason
+    assert (failed.failure.kind, failed.failure.evidence) == ("port", tuple(supervisor.log))
+
+
 def test_a_port_that_somebody_else_has_is_not_waited_for(
     subject: Subject, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,7 @@ def service_lines(alike: Sequence[tuple[str, Service]]) -> Iterator[str]:
             yield f"found on {name}: {_server(one.server)}"
     if len(alike) > MOST_HOSTS:
         yield f"and the same on {_names([name for name, _ in alike[MOST_HOSTS:]])}"
-    if not service.server.deployed and not service.server.problem:
+    if not service.server.deployed and not service.server.release and not service.server.problem:
         yield "A rollout records that command before it stops it; rollback --to @adopted starts exactly it again."
     for caution in dict.fromkeys(caution for _, one in alike for caution in one.cautions):
         yield f"LOOK AT: {caution}"
@@ -168,7 +168,8 @@ def service_lines(alike: Sequence[tuple[str, Service]]) -> Iterator[str]:
 
 def _server(server: FoundServer) -> str:
     by = {"hand": ", started by hand", "refused": ""}.get(server.supervision, f", kept by {server.supervision}")
-    whose = f", deployed as {server.deployed}" if server.deployed else by
+    other = ", by a deployment of this package that was not found" if server.release else by
+    whose = f", deployed as {server.deployed}" if server.deployed else other
     engine = ENGINES.get(server.engine, server.engine)
     return f"{engine} serves port {server.port}: {server.who}, since {server.started or 'some time'}{whose}"
 

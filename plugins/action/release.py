@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import load_lock
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
@@ -17,6 +18,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Environment, Service, with_predecessors
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import parse_services
+from ansible_collections.deployer.sglang.plugins.plugin_utils.client_kit import kit_facts, render_kit
 from ansible_collections.deployer.sglang.plugins.plugin_utils.rendering import release_templates, rendered
 from ansible_collections.deployer.sglang.plugins.plugin_utils.sources import controller_path
 
@@ -47,25 +49,23 @@ class ActionModule(ActionBase):
                 )
             placement = Placement(given["root"], given["supervisor"], given["user"], given["address"])
             launch, unit = release_templates()
-            given["releases"] = [
-                {
-                    "role": role,
+            planned = {(one["service"], one["role"]): one for one in given.pop("planned", None) or ()}
+            given["releases"] = []
+            for role, service in with_predecessors(services):
+                known = versions[service.environment]
+                release = plan_release(
+                    service, environments[service.environment], models[service.model.source], placement, known
+                )
+                texts = rendered(release, launch, unit)
+                version = known.get(engine_named(service.engine).package, "")
+                plan = planned.get((service.name, role), {})
+                facts = kit_facts(release, texts["id"], service, version, placement.address, plan)
+                settings = {
                     "gate": dataclasses.asdict(service.gate),
                     "handover": dataclasses.asdict(service.handover),
-                    **rendered(
-                        plan_release(
-                            service,
-                            environments[service.environment],
-                            models[service.model.source],
-                            placement,
-                            versions[service.environment],
-                        ),
-                        launch,
-                        unit,
-                    ),
+                    "kit": render_kit(facts),
                 }
-                for role, service in with_predecessors(services)
-            ]
+                given["releases"].append({"role": role, **settings, **texts})
         except DeployError as error:
             return {"failed": True, "changed": False, "msg": str(error)}
         return self._execute_module(module_name="deployer.sglang.release", module_args=given, task_vars=task_vars)

@@ -7,9 +7,10 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils import client_kit
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import (
@@ -47,15 +48,18 @@ class Settings:
     Attributes:
         gate: what it has to pass (`service.Gate`).
         handover: how requests are kept away while it replaces another (`service.Handover`).
+        kit: what its clients test and learn it by, file name -> text (`client_kit.KIT_FILES`).
     """
 
     gate: Mapping[str, Any]
     handover: Mapping[str, Any]
+    kit: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
-        """File name -> text."""
-        return {GATE_FILE: pretty_json(dict(self.gate)), HANDOVER_FILE: pretty_json(dict(self.handover))}
+        """Path below the release's folder -> text."""
+        kit = {client_kit.kit_path(name): text for name, text in self.kit.items()}
+        return {GATE_FILE: pretty_json(dict(self.gate)), HANDOVER_FILE: pretty_json(dict(self.handover)), **kit}
 
 
 def changes(staged: StagedRelease, settings: Settings, role: str) -> dict[str, Change]:
@@ -68,6 +72,13 @@ def changes(staged: StagedRelease, settings: Settings, role: str) -> dict[str, C
         before = folder.release_of(role)
         different[folder.link(role)] = Change(_target(before) if before else "", _target(staged.id))
     return different
+
+
+def shown_change(path: str, change: Change) -> Change:
+    """A change as a diff shows it: of a kit's file that is new, hundreds of lines say less than how many they are."""
+    if not change.before and client_kit.is_kit_path(path):
+        return Change("", f"({len(change.after.splitlines())} lines for clients)\n")
+    return change
 
 
 def stage(staged: StagedRelease, settings: Settings, role: str) -> None:
@@ -90,7 +101,7 @@ def stage(staged: StagedRelease, settings: Settings, role: str) -> None:
     else:
         for name, text in settings.files.items():
             if os.path.join(target, name) in different:
-                write_file(os.path.join(target, name), text)
+                _write(target, name, text)
     if folder.link(role) in different:
         point_link(folder.link(role), _target(staged.id))
 
@@ -182,7 +193,19 @@ def _write_release(staged: StagedRelease, settings: Settings, folder: ServiceFol
         shutil.rmtree(place, ignore_errors=True)
         os.mkdir(place, 0o755)
     for name, text in {**files_of(staged), **settings.files}.items():
-        write_file(os.path.join(place, name), text, 0o755 if name == LAUNCH_FILE else 0o644)
+        _write(place, name, text)
     if not there:
         os.rename(place, target)
         sync_directory(folder.releases)
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    """Write one file of a release, readable for everybody."""
+    path = os.path.join(folder, name)
+    if client_kit.is_kit_path(path):
+        if not os.path.isdir(os.path.dirname(path)):
+            os.mkdir(os.path.dirname(path), 0o755)
+            sync_directory(folder)
+        write_file(path, text, client_kit.mode_of(name))
+    else:
+        write_file(path, text, 0o755 if name == LAUNCH_FILE else 0o644)

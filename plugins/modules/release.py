@@ -14,6 +14,8 @@ description:
   - On the host, the installed engine's own parser reads the arguments, as the user who will run them; then the
     release is
     written to its folder in one step. A release that is there is left alone.
+  - With it comes the kit of its clients, in the folder C(client); it is no part of the release, and a change of it
+    restarts nothing.
 options:
   services:
     description: The services as the inventory describes them (C(inference_services)).
@@ -53,6 +55,12 @@ options:
       - For each service with C(gpus=auto), the GPUs that M(deployer.sglang.preflight) chose; those of its predecessor
         under C(NAME.predecessor).
     type: dict
+  planned:
+    description:
+      - C(services) of the plan that M(deployer.sglang.preflight) made. What clients are told of GPUs and of the context
+        comes from there; without it, they are told less.
+    type: list
+    elements: dict
   releases:
     description: Set by the action plugin, the computed releases.
     type: list
@@ -65,7 +73,7 @@ attributes:
     description: Says what would be written. The engine's parser reads the options where the environment is there.
   diff_mode:
     support: full
-    description: Shows the launch scripts and units that would be written.
+    description: Shows the launch scripts and units that would be written; of a new client kit how long its files are.
 author:
   - The sglang-deployer maintainers
 """
@@ -111,6 +119,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.staging import (
     Settings,
     changes,
     check_options,
+    shown_change,
     stage,
 )
 
@@ -127,6 +136,7 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "address": {"type": "str", "required": True},
             "gpus": {"type": "dict"},
+            "planned": {"type": "list", "elements": "dict"},
             "releases": {"type": "list", "elements": "dict"},
         },
         supports_check_mode=True,
@@ -141,7 +151,7 @@ def main() -> None:
     try:
         for item in given["releases"]:
             staged = StagedRelease(item["id"], Release.from_dict(item["release"]), item["launch"], item["unit"])
-            settings = Settings(item["gate"], item["handover"])
+            settings = Settings(item["gate"], item["handover"], item["kit"])
             would_write = changes(staged, settings, item["role"])
             different.update(would_write)
             if not module.check_mode:
@@ -153,8 +163,8 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error}. Fix: see the disk and the rights of {given['root']}")
     diff = [
-        {"before": change.before, "after": change.after, "before_header": path, "after_header": path}
-        for path, change in sorted(different.items())
+        {"before": shown.before, "after": shown.after, "before_header": path, "after_header": path}
+        for path, shown in ((path, shown_change(path, change)) for path, change in sorted(different.items()))
     ]
     staged_ids = [{"service": i["release"]["service"], "role": i["role"], "id": i["id"]} for i in given["releases"]]
     module.exit_json(changed=bool(different), staged=staged_ids, diff=diff)

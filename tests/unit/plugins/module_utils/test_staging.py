@@ -20,11 +20,19 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     load_gate,
     load_handover,
     load_release,
+    verify_release,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Handover
-from ansible_collections.deployer.sglang.plugins.module_utils.staging import Settings, changes, stage
+from ansible_collections.deployer.sglang.plugins.module_utils.staging import (
+    Change,
+    Settings,
+    changes,
+    shown_change,
+    stage,
+)
 
 SETTINGS = Settings({"ready_timeout": 5}, {"drain_timeout": 3})
+KIT = {"test_sglang_api.py": "print(1)\n", "sglang_usage_guide.md": "# Guide\n"}
 
 
 @pytest.fixture
@@ -78,6 +86,39 @@ def test_a_changed_gate_or_handover_is_a_change_of_its_own(staged: StagedRelease
         assert changes(staged, changed, "service") == {}
     assert (load_gate(str(folder)).ready_timeout, load_handover(str(folder)).drain_timeout) == (6, 4)
     assert load_release(str(folder)) == staged
+
+
+def test_a_kit_comes_with_a_release_and_is_no_part_of_it(staged: StagedRelease) -> None:
+    folder = Path(staged.release.root) / "services" / "code2sql" / "releases" / "one"
+    stage(staged, SETTINGS, "service")
+    added = dataclasses.replace(SETTINGS, kit=KIT)
+    assert set(changes(staged, added, "service")) == {str(folder / "client" / name) for name in KIT}
+    before = {path.name: path.stat().st_ino for path in folder.iterdir() if path.is_file()}
+    stage(staged, added, "service")
+    assert changes(staged, added, "service") == {}
+    assert {path.name: path.stat().st_ino for path in folder.iterdir() if path.is_file()} == before
+    modes = {name: stat.S_IMODE((folder / "client" / name).stat().st_mode) for name in KIT}
+    assert modes == {"test_sglang_api.py": 0o755, "sglang_usage_guide.md": 0o644}
+    assert stat.S_IMODE((folder / "client").stat().st_mode) == 0o755
+    verify_release(str(folder))
+    (folder / "client" / "sglang_usage_guide.md").write_text("mine")
+    verify_release(str(folder))
+    (path,) = changes(staged, added, "service")
+    assert path.endswith("sglang_usage_guide.md")
+
+
+def test_a_kit_is_there_as_soon_as_its_release_is(staged: StagedRelease) -> None:
+    with_kit = dataclasses.replace(SETTINGS, kit=KIT)
+    stage(staged, with_kit, "service")
+    assert changes(staged, with_kit, "service") == {}
+    assert load_release(str(Path(staged.release.root) / "services" / "code2sql" / "releases" / "one")) == staged
+
+
+def test_a_diff_says_how_long_a_new_file_of_a_kit_is_and_shows_what_changes_in_one() -> None:
+    path = "/x/releases/one/client/sglang_usage_guide.md"
+    assert shown_change(path, Change("", "a\nb\n")) == Change("", "(2 lines for clients)\n")
+    assert shown_change(path, Change("a\n", "b\n")) == Change("a\n", "b\n")
+    assert shown_change("/x/launch.sh", Change("", "a\n")) == Change("", "a\n")
 
 
 def test_a_predecessor_is_linked_and_the_link_follows(staged: StagedRelease) -> None:

@@ -23,6 +23,7 @@ from deployer.api.answers import (
     Verified,
 )
 from deployer.api.base import Answer, HostAnswer
+from deployer.api.client import Client, ClientKit, HostKits
 from deployer.api.deployer import Deployer
 from deployer.api.plans import Check, Finding, Gpu, HostPlan, Plan, ServicePlan
 from deployer.api.rollouts import HostOutcome, Rollout, ServiceOutcome
@@ -33,6 +34,8 @@ __all__ = [
     "Adoption",
     "Answer",
     "Check",
+    "Client",
+    "ClientKit",
     "DeployError",
     "Deployer",
     "EnvironmentFound",
@@ -46,6 +49,7 @@ __all__ = [
     "HostAnswer",
     "HostEnvironments",
     "HostHistory",
+    "HostKits",
     "HostOutcome",
     "HostPlan",
     "HostPruning",

@@ -24,6 +24,7 @@ from deployer.api.answers import (
     status_of,
     verification_of,
 )
+from deployer.api.client import Client, client_of
 from deployer.api.plans import Plan, plan_of
 from deployer.api.rollouts import Rollout, rollout_of
 from deployer.runs import problems
@@ -95,6 +96,22 @@ class Deployer:
             DeployError: no host could be met, or none has a service that is named.
         """
         return history_of(*self._ask("history", {"history_last": last}), services)
+
+    def client(
+        self, *, services: Sequence[str] = (), into: PathLike = "client", check: bool = False, force: bool = False
+    ) -> Client:
+        """Fetch what the clients of each service test and learn it by, into `into`/HOST/SERVICE.
+
+        Args:
+            services: only these; all where none is named.
+            into: the folder.
+            check: write nothing, say what would be.
+            force: overwrite files that somebody has changed there; otherwise the kit that they belong to is left alone.
+
+        Raises:
+            DeployError: no host could be met, none has a service that is named, or the folder cannot be written.
+        """
+        return client_of(*self._ask("client"), services, Path(into), check, force)
 
     def adopt(self, *, check: bool = False, any_command: bool = False) -> Adoption:
         """Record what serves the services' ports as releases that a rollback can start again.

@@ -24,6 +24,7 @@ VERIFY = "deployer.sglang.environment_verify"
 MODEL_VERIFY = "deployer.sglang.model_verify"
 PRUNE = "deployer.sglang.prune"
 HISTORY = "deployer.sglang.history"
+CLIENT = "deployer.sglang.client_kit"
 LOCK = "deployer.sglang.rollout_lock"
 ROLLOUT = "deployer.sglang.rollout"
 # Modules whose whole result is what was asked for, and what is in it unless the module did not come to an end.
@@ -34,6 +35,7 @@ REPORTING = {
     PRUNE: "removed",
     ADOPT: "services",
     HISTORY: "history",
+    CLIENT: "kits",
     LOCK: "holder",
 }
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")

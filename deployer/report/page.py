@@ -1,22 +1,18 @@
 """The page of a run: one HTML file that needs nothing else, no network and no script.
 
-Text of hosts is hostile: every expression of the template is escaped, and loses what could act on its reader.
+Text of hosts is hostile: markup.py is what makes it harmless.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 
 from deployer.report import charts, verdict
 from deployer.report.cutovers import STATES
+from deployer.report.markup import template
 from deployer.report.model import Batch, Failure, Host, Row, Timeline
-from deployer.report.words import clock, counted, duration, plain, some
+from deployer.report.words import counted, some
 
 TEMPLATE = "report.html.j2"
 MANY = 30  # hosts, services or cut-overs: of more, those that need nobody are folded
@@ -51,7 +47,7 @@ def page(run: Timeline) -> str:
     rows = verdict.worst_first(run.rows)
     folded = [row for row in rows if len(rows) > MANY and _needs_nobody(row)]
     first = LONGEST if len(cutovers) > MANY else len(cutovers)
-    html: str = _template().render(
+    html: str = template(TEMPLATE).render(
         run=run,
         headline=verdict.headline(run),
         sentence=verdict.sentence(run),
@@ -72,25 +68,6 @@ def page(run: Timeline) -> str:
         asides=[(note.time - run.start, note.text) for note in run.notes if note.level == "info"],
     )
     return html
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("deployer.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    environment.filters.update(duration=duration, clock=clock, some=some, counted=counted)
-    return environment.get_template(TEMPLATE)
-
-
-def _shown(value: Any) -> Any:
-    """What an expression of the template comes to: only markup that the template itself made passes as it is."""
-    return value if isinstance(value, Markup) else plain(str(value))
 
 
 def _groups(run: Timeline, axis: charts.Axis) -> list[Group]:

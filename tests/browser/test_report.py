@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deployer.report import write_report
 from deployer.runs.events import Event
-from tests.browser.chromium import Page, browser, program
+from tests.browser.chromium import Page
 from tests.unit.deployer.report import runs
 
 PHONE, DESK = 360, 1280
@@ -55,17 +54,6 @@ FAINT = """(() => {
   }
   return found;
 })()"""
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    missing = "" if program() else "there is no Chromium. Fix: apt-get install chromium"
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from deployer import __version__
-from deployer.cli import adoption, changes, client, environments, history, init, logs, plan, report, status, weights
+from deployer.cli import (
+    adoption,
+    changes,
+    client,
+    compare,
+    environments,
+    history,
+    init,
+    logs,
+    plan,
+    report,
+    status,
+    weights,
+)
 
 OWN_PACKAGES = ("", "deployer", "ansible_collections")
 HELP = ["-h", "--help"]
@@ -46,7 +59,7 @@ def options(
     """
 
 
-for group in (init, plan, changes, status, logs, client, history, report, adoption, environments, weights):
+for group in (init, plan, changes, status, logs, client, history, report, compare, adoption, environments, weights):
     group.add_to(app)
 
 

@@ -1,0 +1,166 @@
+"""Servers that speak the OpenAI API: what one answers and how fast, measured, and two measurements compared."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.compare import asking, figures, load, parity
+from deployer.compare.explanations import explanations, notes
+from deployer.compare.figures import LoadComparison
+from deployer.compare.measurement import LoadSettings, Measurement, load_file, save
+from deployer.compare.parity import Parity
+from deployer.compare.prompts import Prompts, built_in, read_prompts
+
+MAX_TOKENS = 64  # of an answer that is asked for parity
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LoadBy:
+    """A load, and what makes it.
+
+    Args:
+        python: an environment that has SGLang, whose serving benchmark is used.
+        settings: rates, requests, bounds.
+        tokenizer: folder of the model, whose tokenizer counts tokens; '' for the one that the server names.
+    """
+
+    python: Path
+    settings: LoadSettings = field(default_factory=LoadSettings)
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two servers compared.
+
+    Args:
+        old, new: what was measured of each.
+        parity: whether they answer alike; None where that was not measured of both.
+        load: how they do under load; None where that was not measured of both.
+    """
+
+    old: Measurement
+    new: Measurement
+    parity: Parity | None
+    load: LoadComparison | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 the same answers, and as fast as was asked for; 1 not; 2 a load could not be measured."""
+        return max(one.exit_code for one in (self.parity, self.load) if one is not None)
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """For programs, with all answers and figures."""
+        from deployer.compare.as_json import comparison_as_json
+
+        return comparison_as_json(self.old, self.new, self.parity, self.load, self.exit_code)
+
+
+def measure(
+    url: str,
+    *,
+    model: str = "",
+    prompts: Prompts | None = None,
+    max_tokens: int = MAX_TOKENS,
+    ask: bool = True,
+    put_under: LoadBy | None = None,
+    about: str = "",
+    say: Say = lambda text: None,
+) -> Measurement:
+    """Measure one server: its answers at temperature 0, and what it does under load.
+
+    A key that it wants is taken from the environment variable OPENAI_API_KEY.
+
+    Args:
+        url: of the server, such as http://gpu1:8001.
+        model: the name to ask for; '' for the first that it lists.
+        prompts: to ask; None for a small set of questions about SQL.
+        max_tokens: that each of the answers may have.
+        ask: ask for answers; False for a load alone.
+        put_under: the load; None for none.
+        about: what is to be known of it: hardware, flags.
+        say: told how far it is.
+
+    Raises:
+        DeployError: it does not answer, or the load cannot be made.
+    """
+    chosen = prompts or built_in()
+    with asking.client() as http:
+        server = asking.identify(http, url, model, about)
+        answers = asking.ask(http, server, chosen, max_tokens, say) if ask else None
+    made = None
+    if put_under is not None:
+        made = load.put_under_load(server, chosen, put_under.settings, put_under.python, put_under.tokenizer, say)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Measurement(server, now.replace("+00:00", "Z"), answers, made)
+
+
+def compare(
+    old: Measurement, new: Measurement, *, rendering_only: bool = False, no_worse: float | None = None
+) -> Comparison:
+    """Compare what was measured of two servers; contacts nobody.
+
+    Args:
+        old, new: the measurements, of the same prompts and the same load.
+        rendering_only: that prompts are rendered alike is enough; texts may differ.
+        no_worse: how many times the old server's p99 end-to-end latency the new one's may be, with no more failures.
+
+    Raises:
+        DeployError: they were not measured alike, or nothing was measured of both.
+    """
+    if old.answers is None and old.load is None:
+        raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
+    answers, loads = None, None
+    if old.answers is not None and new.answers is not None:
+        seen = parity.evidence(old, new)
+        found = explanations(seen)
+        answers = Parity(seen.old, seen.new, tuple(seen.pairs), found, notes(seen), rendering_only)
+    if old.load is not None and new.load is not None:
+        loads = figures.compare_load(old, new, no_worse)
+    if answers is None and loads is None:
+        raise DeployError("not the same was measured of both", "measure both with --parity, or both with --load")
+    return Comparison(old, new, answers, loads)
+
+
+def options_of(old: Measurement, python: Path | None, tokenizer: str) -> Mapping[str, Any]:
+    """The options with which `measure` measures another server as `old` was measured.
+
+    Raises:
+        DeployError: `old` was put under load, and no environment for another is named.
+    """
+    first = old.answers or old.load
+    if first is None:
+        raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
+    made = None
+    if old.load is not None:
+        if python is None:
+            raise DeployError(f"{old.server.url} was put under load", "give --python an environment that has SGLang")
+        made = LoadBy(python, old.load.settings, tokenizer)
+    return {
+        "prompts": first.prompts,
+        "max_tokens": old.answers.max_tokens if old.answers else MAX_TOKENS,
+        "ask": old.answers is not None,
+        "put_under": made,
+    }
+
+
+__all__ = [
+    "Comparison",
+    "LoadBy",
+    "LoadSettings",
+    "Measurement",
+    "compare",
+    "load_file",
+    "measure",
+    "options_of",
+    "read_prompts",
+    "save",
+]

@@ -1,0 +1,230 @@
+"""Asks a server what it is, and for its answers at temperature 0."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.compare.measurement import Answers, Probes, Reply, Server
+from deployer.compare.prompts import Messages, Prompts
+
+API_KEY = "OPENAI_API_KEY"
+PATIENCE = 600  # seconds for one answer: a long one of a large model, behind other clients' requests
+SHORT_ANSWER = 8  # tokens of a probe
+ASKED = {"role": "user", "content": "Say hello."}
+OWN_SYSTEM = {"role": "system", "content": "Be brief."}
+# The system prompts that LLaMA-Factory's templates (data/template.py, 0.9.5) and published chat templates put in where
+# a client sends none. SGLang renders the checkpoint's own.
+KNOWN_SYSTEM_PROMPTS = (
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant",
+    "You are a helpful AI assistant.",
+    "You are ChatGPT, a large language model trained by OpenAI.",
+    "You are Granite, developed by IBM. You are a helpful AI assistant.",
+    "You are a helpful assistant provided by Moonshot-AI.",
+    "You are MiMo, a helpful AI assistant engineered by Xiaomi.",
+    "You are a helpful assistant. Your name is MiniMax-M2.1 and is built by MiniMax.",
+    "You are OpenCoder, created by OpenCoder Team.",
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
+    "You are Zephyr, a helpful assistant.",
+    "You are a helpful assistant. 你是一个乐于助人的助手。",
+)
+# Of what a server says of itself: what a reader of a comparison has to know, and nothing that could be a secret.
+FLAGS = re.compile(
+    r"model_path|tokenizer_path|chat_template|sampling_defaults|reasoning_parser|tool_call_parser|dtype|quantization"
+    r"|kv_cache_dtype|context_length|mem_fraction_static|max_total_tokens|max_running_requests|chunked_prefill_size"
+    r"|schedule_policy|tp_size|dp_size|pp_size|ep_size|device|attention_backend|sampling_backend|disable_radix_cache"
+    r"|disable_cuda_graph|disable_overlap_schedule|enable_torch_compile|speculative_algorithm|stream_interval|random_seed"
+)
+
+Say = Callable[[str], None]
+
+
+def credentials() -> dict[str, str]:
+    """The header with the key that OPENAI_API_KEY holds, as OpenAI's own clients take it."""
+    key = os.environ.get(API_KEY, "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def client() -> httpx.Client:
+    """An HTTP client for servers of one's own: no proxy of the environment stands before them."""
+    return httpx.Client(timeout=httpx.Timeout(PATIENCE, connect=10), trust_env=False, headers=credentials())
+
+
+def base_of(url: str) -> str:
+    """The URL without what is often pasted with it.
+
+    Raises:
+        DeployError: it is no URL of a web server.
+    """
+    base = url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1").rstrip("/")
+    try:
+        parts = httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise DeployError(f"{url} is no URL: {error}", "give the server's, such as http://gpu1:8001") from error
+    if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
+        raise DeployError(f"{url} is no URL of a server", f"give it as http://gpu1:8001; a key belongs in {API_KEY}")
+    return base
+
+
+def identify(http: httpx.Client, url: str, model: str = "", about: str = "") -> Server:
+    """What a server is.
+
+    Args:
+        http: asks.
+        url: of the server.
+        model: to ask for; '' for the first that it lists.
+        about: what the operator says of it.
+
+    Raises:
+        DeployError: it does not answer, or lists no model while none was named.
+    """
+    url = base_of(url)
+    listed = _get(http, f"{url}/v1/models")
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    models = tuple(str(one["id"]) for one in entries or () if isinstance(one, dict) and "id" in one)
+    if not models and not model:
+        raise DeployError(f"{url} lists no models at /v1/models", "name the one to ask for with --model")
+    engine, version, flags = _engine(http, url)
+    return Server(url, model or models[0], models, engine, version, flags, about)
+
+
+def ask(http: httpx.Client, server: Server, prompts: Prompts, max_tokens: int, say: Say = lambda text: None) -> Answers:
+    """A server's answers, one after the other.
+
+    Args:
+        http: asks.
+        server: who.
+        prompts: what.
+        max_tokens: that each answer may have.
+        say: told how far it is.
+
+    Raises:
+        DeployError: it has stopped answering, or wants a key.
+    """
+    replies = []
+    for number, messages in enumerate(prompts.messages, 1):
+        say(f"{server.url}: prompt {number} of {len(prompts.messages)}")
+        replies.append(reply_to(http, server, messages, max_tokens))
+    say(f"{server.url}: how it renders prompts")
+    bare = reply_to(http, server, (ASKED,), SHORT_ANSWER)
+    probes = Probes(
+        bare=bare,
+        own_system=reply_to(http, server, (OWN_SYSTEM, ASKED), SHORT_ANSWER),
+        added=_added(http, server, bare),
+        repeated=reply_to(http, server, prompts.messages[0], max_tokens),
+    )
+    return Answers(prompts, max_tokens, tuple(replies), probes)
+
+
+def reply_to(http: httpx.Client, server: Server, messages: Messages, max_tokens: int) -> Reply:
+    """The answer to one prompt; a refusal of the server is an answer as well.
+
+    Raises:
+        DeployError: there is none, or it wants a key.
+    """
+    body = {
+        "model": server.model,
+        "messages": [dict(one) for one in messages],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": False,
+    }
+    url = f"{server.url}/v1/chat/completions"
+    try:
+        answer = http.post(url, json=body)
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    _refuse_without_key(url, answer)
+    if answer.status_code != 200:
+        return Reply(error=f"{answer.status_code} {_said(answer)}")
+    try:
+        return _reply(answer.json())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return Reply(error=f"an answer that is no chat completion: {type(error).__name__}: {error}")
+
+
+def _reply(answer: Mapping[str, Any]) -> Reply:
+    choice = answer["choices"][0]
+    usage = answer.get("usage") or {}
+    message = choice["message"]
+    return Reply(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        text=str(message.get("content") or ""),
+        reasoning=str(message.get("reasoning_content") or ""),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _added(http: httpx.Client, server: Server, bare: Reply) -> str:
+    """The system prompt that is there already where a client sends none: sending it changes nothing."""
+    if bare.prompt_tokens is None:
+        return ""
+    for known in KNOWN_SYSTEM_PROMPTS:
+        if reply_to(http, server, ({"role": "system", "content": known}, ASKED), SHORT_ANSWER) == bare:
+            return known
+    return ""
+
+
+def _engine(http: httpx.Client, url: str) -> tuple[str, str, dict[str, str]]:
+    """Engine, version and flags, by paths that only that engine has."""
+    for path in ("/server_info", "/get_server_info"):
+        info = _look(http, url + path)
+        if "model_path" in info or "version" in info:
+            flags = {name: str(value) for name, value in info.items() if FLAGS.fullmatch(name) and value is not None}
+            return "sglang", str(info.get("version") or ""), flags
+    paths = _look(http, f"{url}/openapi.json").get("paths")
+    if isinstance(paths, dict) and "/v1/score/evaluation" in paths:
+        return "llamafactory", "", {}
+    version = _look(http, f"{url}/version").get("version")
+    return ("vllm", str(version), {}) if version else ("", "", {})
+
+
+def _look(http: httpx.Client, url: str) -> dict[str, Any]:
+    """A JSON object that may be there; empty where it is not."""
+    try:
+        answer = http.get(url)
+        value = answer.json() if answer.status_code == 200 else {}
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _get(http: httpx.Client, url: str) -> Any:
+    try:
+        answer = http.get(url)
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    _refuse_without_key(url, answer)
+    if answer.status_code != 200:
+        raise DeployError(f"{url} answered {answer.status_code} {_said(answer)}", "give the URL of an OpenAI API")
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise DeployError(f"{url} did not answer with JSON", "give the URL of an OpenAI API") from error
+
+
+def _refuse_without_key(url: str, answer: httpx.Response) -> None:
+    if answer.status_code in (401, 403):
+        raise DeployError(f"{url} wants another API key ({answer.status_code})", f"put it into {API_KEY}")
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> DeployError:
+    return DeployError(
+        f"{url} does not answer: {str(error) or type(error).__name__}", "see what it logs; deployer logs"
+    )
+
+
+def _said(answer: httpx.Response) -> str:
+    return " ".join(answer.text.split())[:300]

@@ -1,0 +1,109 @@
+"""What a server is, and what it answers."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.compare import asking
+from deployer.compare.measurement import Answers, Server
+from deployer.compare.prompts import Prompts, built_in
+from tests.unit.deployer.compare.servers import Double, serve
+
+QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+
+def identified(url: str, model: str = "") -> Server:
+    with asking.client() as http:
+        return asking.identify(http, url, model)
+
+
+def asked(url: str, prompts: Prompts | None = None) -> Answers:
+    with asking.client() as http:
+        return asking.ask(http, asking.identify(http, url), prompts or built_in(), 16)
+
+
+@pytest.mark.parametrize(
+    ("engine", "version"), [("sglang", "0.5.23"), ("llamafactory", ""), ("vllm", "0.11.0"), ("", "")]
+)
+def test_an_engine_is_known_by_what_it_alone_has(monkeypatch: pytest.MonkeyPatch, engine: str, version: str) -> None:
+    serve(monkeypatch, gpu1=Double(engine=engine))
+    server = identified("http://gpu1:8001")
+    assert (server.engine, server.version, server.model) == (engine, version, "code2sql")
+
+
+def test_flags_that_matter_are_kept_and_secrets_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=Double())
+    assert identified("http://gpu1:8001").flags == {"model_path": "/m", "tp_size": "2"}
+
+
+@pytest.mark.parametrize("pasted", ["http://gpu1:8001/", "http://gpu1:8001/v1", "http://gpu1:8001/v1/chat/completions"])
+def test_a_url_may_be_pasted_with_its_path(pasted: str) -> None:
+    assert asking.base_of(pasted) == "http://gpu1:8001"
+
+
+@pytest.mark.parametrize("url", ["gpu1:8001", "ftp://gpu1", "http://", "http://user:key@gpu1:8001", "http://gpu1:port"])
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(DeployError, match="is no URL"):
+        asking.base_of(url)
+
+
+def test_a_server_that_lists_nothing_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=Double(models=()))
+    with pytest.raises(DeployError, match="lists no models"):
+        identified("http://gpu1:8001")
+    assert identified("http://gpu1:8001", "mine").model == "mine"
+
+
+def test_a_server_that_does_not_answer_or_wants_a_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, locked=Double(key="k1"), broken=lambda request: httpx.Response(200, text="<html>"))
+    monkeypatch.delenv(asking.API_KEY, raising=False)
+    for host, problem in (("gone", "does not answer"), ("locked", "wants another API key"), ("broken", "with JSON")):
+        with pytest.raises(DeployError, match=problem) as raised:
+            identified(f"http://{host}:8001")
+        assert host in raised.value.problem and raised.value.fix
+    monkeypatch.setenv(asking.API_KEY, "k1")
+    assert identified("http://locked:8001").model == "code2sql"
+
+
+def test_everything_is_asked_at_temperature_0_by_the_served_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = Double()
+    serve(monkeypatch, gpu1=double)
+    asked("http://gpu1:8001")
+    assert {(one["model"], one["temperature"], one["stream"]) for one in double.asked} == {("code2sql", 0, False)}
+
+
+def test_a_refusal_is_an_answer_and_a_broken_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = Double(refuses=lambda messages: "Only supports u/a/u/a/u..." if len(messages) > 2 else "")
+    serve(monkeypatch, gpu1=refusing, gpu2=Double(answer=lambda prompt: ""))
+    replies = asked("http://gpu1:8001").replies
+    assert [one.error[:4] for one in replies if one.error] == ["400 "]
+    assert all(one.text == "" and not one.error for one in asked("http://gpu2:8001").replies)
+
+
+def test_a_server_that_goes_away_between_two_prompts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = Double()
+
+    def going(request: httpx.Request) -> httpx.Response:
+        if len(double.asked) == 3:
+            raise httpx.ReadError("connection reset", request=request)
+        return double(request)
+
+    serve(monkeypatch, gpu1=going)
+    with pytest.raises(DeployError, match="chat/completions does not answer: connection reset"):
+        asked("http://gpu1:8001")
+
+
+@pytest.mark.parametrize("added", ["", QWEN, "You are a helpful assistant."])
+def test_the_system_prompt_that_a_server_adds_is_found_by_sending_it(
+    monkeypatch: pytest.MonkeyPatch, added: str
+) -> None:
+    serve(monkeypatch, gpu1=Double(system=added))
+    assert asked("http://gpu1:8001").probes.added == added
+
+
+def test_a_server_without_usage_is_no_evidence_of_a_system_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=Double(usage=False, answer=lambda prompt: "always"))
+    answers = asked("http://gpu1:8001")
+    assert answers.probes.added == "" and answers.replies[0].prompt_tokens is None

@@ -1,0 +1,157 @@
+"""A load, made by a double of SGLang's benchmark in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.compare import load_child
+from deployer.compare.load import put_under_load
+from deployer.compare.measurement import Load, LoadSettings, Server
+from deployer.compare.prompts import built_in
+
+DOUBLE = Path(__file__).parents[3] / "doubles" / "benchmark"
+# What -I leaves out is put in by hand: the double of SGLang.
+PYTHON = f"""#!{sys.executable}
+import runpy, sys
+assert sys.argv[1] == "-I"
+sys.path.insert(0, {str(DOUBLE)!r})
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Chat(BaseHTTPRequestHandler):
+    """Answers a single request."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *values: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """An environment."""
+    python = tmp_path / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    return python.parents[1]
+
+
+def put(url: str, prefix: Path, model: str = "code2sql", **settings: Any) -> Load:
+    chosen = LoadSettings(**{"rates": (1.0, math.inf), "requests": 3, "timeout": 7.0, **settings})
+    return put_under_load(Server(url, model), built_in(), chosen, prefix, str(prefix))
+
+
+def test_every_rate_is_measured_with_prompts_of_its_own(url: str, prefix: Path) -> None:
+    load = put(url, prefix)
+    assert load.generator == "sglang.benchmark.serving of SGLang 0.5.23"
+    assert [(step.rate, step.seconds, step.problem) for step in load.steps] == [(1.0, 2.0, ""), (math.inf, 2.0, "")]
+    second = load.steps[0].requests[1]
+    assert (second.first, second.latency, second.pieces, second.tokens) == (0.1, pytest.approx(0.6), 3, 2)
+    assert [one.error for one in load.steps[0].requests] == ["", "", "TimeoutError"]
+
+
+def test_the_benchmark_is_told_all_that_the_figures_depend_on_and_no_secret() -> None:
+    order = {"url": "http://gpu1", "model": "code2sql", "tokenizer": "/m", "max_tokens": 32, "seed": 5}
+    words = load_child.words(order, {"rate": "inf", "prompts": [1, 2]}, "d", "r")
+    told = dict(zip(words[::2], words[1::2]))
+    assert json.loads(told["--extra-request-body"]) == {"max_tokens": 32}, "LLaMA-Factory knows no other name"
+    assert (told["--request-rate"], told["--seed"], told["--num-prompts"]) == ("inf", "5", "2")
+    assert not {"--api-key", "--header"} & set(words)
+
+
+def test_the_benchmark_is_given_the_key_of_the_server_and_no_other_secret(
+    url: str, prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "http_proxy", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    given = put(url, prefix, "tells").steps[0].requests[0].error.split()
+    assert {"OPENAI_API_KEY", "HF_HUB_OFFLINE", "NO_PROXY"} <= set(given)
+    assert not {"AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "http_proxy"} & set(given)
+
+
+def test_an_empty_answer_has_no_piece_and_no_token() -> None:
+    found = {"ttfts": [0], "itls": [[]], "generated_texts": [""], "errors": [""]}
+    assert load_child.requests_of(found, None) == [{"first": 0, "latency": 0, "pieces": 0, "tokens": 0, "error": ""}]
+
+
+def test_comments_of_a_stream_are_skipped_and_requests_have_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOUBLE))
+    benchmark = SimpleNamespace(remove_prefix=str.removeprefix, _create_bench_client_session=None)
+    load_child.adapt(benchmark, 7.0)
+    assert benchmark.remove_prefix(": ping - 2026-11-29", "data: ") == "[DONE]", "which the benchmark ignores"
+    assert benchmark.remove_prefix('data: {"a": 1}', "data: ") == '{"a": 1}'
+    assert benchmark._create_bench_client_session().options["timeout"].total == 7.0  # type: ignore[misc]
+
+
+def test_a_rate_that_cannot_be_measured_says_why_and_ends_the_load(url: str, prefix: Path) -> None:
+    load = put(url, prefix, "warm-up-fails", rates=(1.0, 2.0, 4.0))
+    assert [step.problem for step in load.steps] == [
+        "",
+        "ValueError: Warmup failed",
+        "not measured, as the rate before was not",
+    ]
+
+
+def test_a_server_that_answers_no_request_is_not_put_under_load(prefix: Path) -> None:
+    load = put("http://127.0.0.1:9", prefix)
+    assert "did not answer a single request" in load.steps[0].problem
+
+
+def test_a_benchmark_that_dies_is_told_with_what_it_said(url: str, prefix: Path) -> None:
+    with pytest.raises(DeployError, match="it ended with 9") as raised:
+        put(url, prefix, "dies")
+    assert "out of memory" in raised.value.detail
+
+
+def test_an_environment_without_the_benchmark_is_named_with_the_fix(url: str, prefix: Path) -> None:
+    python = prefix / "bin" / "python"
+    python.write_text(python.read_text().replace(str(DOUBLE), "/nowhere"))
+    with pytest.raises(DeployError, match="No module named 'sglang'") as raised:
+        put(url, prefix)
+    assert "--python" in raised.value.fix
+
+
+def test_what_cannot_work_is_refused_before_anything_is_started(prefix: Path, tmp_path: Path) -> None:
+    for settings, problem in (
+        ({"rates": ()}, "1 to 10,000 requests"),
+        ({"requests": 6000}, "1 to 10,000 requests"),
+        ({"rates": (0.0,)}, "above 0"),
+        ({"timeout": math.inf}, "above 0"),
+        ({"max_tokens": 0}, "--max-tokens"),
+    ):
+        with pytest.raises(DeployError, match=problem):
+            put("http://127.0.0.1:9", prefix, **settings)
+    with pytest.raises(DeployError, match="there is no Python"):
+        put("http://127.0.0.1:9", tmp_path / "nothing")
+    server = Server("http://127.0.0.1:9", "m", flags={"model_path": "/not/here"})
+    with pytest.raises(DeployError, match="no folder /not/here here"):
+        put_under_load(server, built_in(), LoadSettings(), prefix, "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare import asking, figures, load, parity
 from deployer.compare.explanations import explanations, notes
 from deployer.compare.figures import LoadComparison
+from deployer.compare.load_process import Maker
 from deployer.compare.measurement import LoadSettings, Measurement, load_file, save
 from deployer.compare.parity import Parity
 from deployer.compare.prompts import Prompts, built_in, read_prompts
@@ -26,12 +26,12 @@ class LoadBy:
     """A load, and what makes it.
 
     Args:
-        python: an environment that has SGLang, whose serving benchmark is used.
+        maker: an environment that has SGLang, whose serving benchmark is used, here or on a host.
         settings: rates, requests, bounds.
         tokenizer: folder of the model, whose tokenizer counts tokens; '' for the one that the server names.
     """
 
-    python: Path
+    maker: Maker
     settings: LoadSettings = field(default_factory=LoadSettings)
     tokenizer: str = ""
 
@@ -98,7 +98,7 @@ def measure(
         answers = asking.ask(http, server, chosen, max_tokens, say) if ask else None
     made = None
     if put_under is not None:
-        made = load.put_under_load(server, chosen, put_under.settings, put_under.python, put_under.tokenizer, say)
+        made = load.put_under_load(server, chosen, put_under.settings, put_under.maker, put_under.tokenizer, say)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return Measurement(server, now.replace("+00:00", "Z"), answers, made)
 
@@ -130,8 +130,13 @@ def compare(
     return Comparison(old, new, answers, loads)
 
 
-def options_of(old: Measurement, python: Path | None, tokenizer: str) -> Mapping[str, Any]:
+def options_of(old: Measurement, maker: Maker | None = None, tokenizer: str = "") -> Mapping[str, Any]:
     """The options with which `measure` measures another server as `old` was measured.
+
+    Args:
+        old: the measurement.
+        maker: what makes the load, where `old` was put under one.
+        tokenizer: as in LoadBy.
 
     Raises:
         DeployError: `old` was put under load, and no environment for another is named.
@@ -141,9 +146,9 @@ def options_of(old: Measurement, python: Path | None, tokenizer: str) -> Mapping
         raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
     made = None
     if old.load is not None:
-        if python is None:
+        if maker is None:
             raise DeployError(f"{old.server.url} was put under load", "give --python an environment that has SGLang")
-        made = LoadBy(python, old.load.settings, tokenizer)
+        made = LoadBy(maker, old.load.settings, tokenizer)
     return {
         "prompts": first.prompts,
         "max_tokens": old.answers.max_tokens if old.answers else MAX_TOKENS,
@@ -156,6 +161,7 @@ __all__ = [
     "Comparison",
     "LoadBy",
     "LoadSettings",
+    "Maker",
     "Measurement",
     "compare",
     "load_file",

@@ -13,6 +13,7 @@ from deployer.cli.command_line import Json, errors_said
 
 if TYPE_CHECKING:
     from deployer.api.comparisons import Comparison, LoadBy, Measurement
+    from deployer.compare.load_process import Maker
     from deployer.compare.prompts import Prompts
 
 RATES = "1,2,4"
@@ -51,8 +52,9 @@ RequestTimeout = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the choice of prompts and the times between requests.")]
 PythonPrefix = Annotated[
-    Path | None, typer.Option("--python", metavar="PREFIX", help="An environment with SGLang, which makes the load.")
+    str, typer.Option("--python", metavar="[HOST:]PREFIX", help="An environment with SGLang, which makes the load.")
 ]
+SshConfig = Annotated[str, typer.Option("--ssh-config", metavar="FILE", help="For HOST:PREFIX, another than your own.")]
 Tokenizer = Annotated[
     str,
     typer.Option(
@@ -91,7 +93,8 @@ def compare(
     requests: Requests = 40,
     request_timeout: RequestTimeout = 60.0,
     seed: Seed = 1,
-    python: PythonPrefix = None,
+    python: PythonPrefix = "",
+    ssh_config: SshConfig = "",
     tokenizer: Tokenizer = "",
     no_worse: NoWorse = None,
     old_about: OldAbout = "",
@@ -114,17 +117,21 @@ def compare(
         )
     with errors_said("compare"):
         from deployer.api import comparisons
-        from deployer.compare.measurement import load_file, save
+        from deployer.compare.load_process import Maker
+        from deployer.compare.measurement import load_file, refuse_place, save
 
+        if record is not None:
+            refuse_place(record)
+        maker = Maker(python, ssh_config) if python else None
         if against is not None:
             old = load_file(against)
-            how = comparisons.options_of(old, python, tokenizer)
+            how = comparisons.options_of(old, maker, tokenizer)
         else:
             how = {
                 "prompts": _prompts(prompts),
                 "max_tokens": max_tokens or comparisons.MAX_TOKENS,
                 "ask": parity or not load,
-                "put_under": _load_by(python, tokenizer, rates, requests, max_tokens, request_timeout, seed)
+                "put_under": _load_by(maker, tokenizer, rates, requests, max_tokens, request_timeout, seed)
                 if load
                 else None,
             }
@@ -149,17 +156,17 @@ def _prompts(path: Path | None) -> Prompts | None:
 
 
 def _load_by(
-    python: Path | None, tokenizer: str, rates: str, requests: int, max_tokens: int | None, timeout: float, seed: int
+    maker: Maker | None, tokenizer: str, rates: str, requests: int, max_tokens: int | None, timeout: float, seed: int
 ) -> LoadBy:
     from deployer.api.comparisons import LoadBy
     from deployer.compare.measurement import LoadSettings
 
-    if python is None:
+    if maker is None:
         raise typer.BadParameter(
             "a load is made by SGLang's own benchmark. Fix: give --python an environment with SGLang"
         )
     settings = LoadSettings(_rates(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
-    return LoadBy(python, settings, tokenizer)
+    return LoadBy(maker, settings, tokenizer)
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -177,13 +184,15 @@ def _say(text: str) -> None:
 
 
 def _say_recorded(measured: Measurement, path: Path, as_json: bool) -> None:
+    from deployer.wording import printable
+
     replies = len(measured.answers.replies) if measured.answers else 0
     steps = len(measured.load.steps) if measured.load else 0
     if as_json:
         typer.echo(json.dumps({"recorded": str(path), "answers": replies, "rates": steps}))
         return
     parts = [f"{replies} answers"] * bool(replies) + [f"a load at {steps} rates"] * bool(steps)
-    typer.echo(f"recorded {' and '.join(parts)} of {measured.server.name} in {path}")
+    typer.echo(f"recorded {' and '.join(parts)} of {printable(measured.server.name)} in {path}")
     more = " --python PREFIX" if steps else ""
     typer.echo(f"after the rollout: python -m deployer compare --against {path}{more} {measured.server.url}")
 
@@ -194,6 +203,7 @@ def _written(compared: Comparison, folder: Path) -> Path:
     from deployer.report.comparison import write_comparison
 
     try:
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         write_file(str(folder / "comparison.json"), _text(compared.as_json), mode=0o600)
         return write_comparison(folder, compared.old, compared.new, compared.parity, compared.load)

@@ -12,6 +12,7 @@ import httpx
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare.measurement import Answers, Probes, Reply, Server
 from deployer.compare.prompts import Messages, Prompts
+from deployer.wording import printable
 
 API_KEY = "OPENAI_API_KEY"
 PATIENCE = 600  # seconds for one answer: a long one of a large model, behind other clients' requests
@@ -227,4 +228,4 @@ def _unreachable(url: str, error: httpx.HTTPError) -> DeployError:
 
 
 def _said(answer: httpx.Response) -> str:
-    return " ".join(answer.text.split())[:300]
+    return printable(" ".join(answer.text.split())[:300])

@@ -223,7 +223,7 @@ def judge(metric: Metric, old: Figures, new: Figures) -> Judgement:
     """Which of two servers is better; one that answers is better than one that does not."""
     one = None if old.nothing else metric.of(old)
     other = None if new.nothing else metric.of(new)
-    if old.nothing != new.nothing:
+    if old.nothing != new.nothing and (one, other) != (None, None):
         better = NEW if old.nothing else OLD
     elif one is None or other is None:
         better = UNKNOWN

@@ -1,7 +1,7 @@
-"""Runs SGLang's own serving benchmark by the Python of an environment that has SGLang: `python -I load_child.py`.
+"""Runs SGLang's own serving benchmark by the Python of an environment that has SGLang, here or on another machine.
 
-The order comes by standard input, as JSON; what was measured goes to standard output, a JSON object a line. Imports
-nothing of this package, as it is not there.
+The order is the first line of standard input, as JSON; what was measured goes to standard output, a JSON object a line.
+When standard input ends, whoever wanted it is gone, and so is this. Imports nothing of this package: it is not there.
 
 Two things of the benchmark are changed, as servers are compared that it was not written for:
 
@@ -16,8 +16,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
+import subprocess
 import sys
 import tempfile
+import threading
 import types
 import urllib.request
 from typing import Any
@@ -30,7 +33,9 @@ READ_BUFFER = 10 * 2**20  # bytes, as the benchmark's own
 
 def main() -> None:
     """Do what the order says."""
-    order = json.load(sys.stdin)
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with_input, daemon=True).start()
+    os.environ.update(order["variables"])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the benchmark prints much
 
@@ -49,13 +54,39 @@ def main() -> None:
     except Exception as error:
         say(problem=f"{type(error).__name__}: {error}")
         return
-    say(generator=f"{BENCHMARK} of SGLang {importlib.import_module('sglang').__version__}")
+    version = importlib.import_module("sglang").__version__
+    say(generator=f"{BENCHMARK} of SGLang {version}", client=machine())
     for step in order["steps"]:
         try:
             say(step=measured(benchmark, tokenizer, order, step))
         except (Exception, SystemExit) as error:
             say(step={"rate": step["rate"], "problem": f"{type(error).__name__}: {error}"})
             return
+
+
+def end_with_input() -> None:
+    """End this process when standard input ends."""
+    # Not by sys.stdin: an interpreter that exits cannot wait for a thread that reads from it.
+    while os.read(0, 1):
+        continue
+    os._exit(1)
+
+
+def machine() -> str:
+    """This machine, as a reader of the figures has to know it."""
+    parts = [platform.node(), f"{os.cpu_count()} CPUs", f"{platform.system()} {platform.machine()}"]
+    return ", ".join(parts + gpus())
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine by name, with how many there are."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]
 
 
 def imported() -> Any:

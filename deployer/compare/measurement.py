@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -207,9 +208,20 @@ def save(measurement: Measurement, path: Path) -> None:
     """
     text = _adapter().dump_json(measurement, indent=1).decode()
     try:
-        write_file(str(path), text + "\n", mode=0o600)
+        write_file(str(path.absolute()), text + "\n", mode=0o600)
     except OSError as error:
         raise DeployError(f"{path} cannot be written: {error}", "name a file in a folder of yours") from error
+
+
+def refuse_place(path: Path) -> None:
+    """Refuse a file that `save` could not write, before minutes go into what it is to hold.
+
+    Raises:
+        DeployError: its folder is not there, or not the user's to write to.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise DeployError(f"{path} cannot be written", "name a file in a folder of yours")
 
 
 def load_file(path: Path) -> Measurement:

@@ -15,6 +15,7 @@ USE = """
 from collections.abc import Mapping
 from deployer import Deployer, DeployError
 from deployer.api import HostPlan, Plan, Rollout, ServiceStatus
+from deployer.api.comparisons import Comparison, Maker, Measurement, compare, measure, options_of
 
 def planned(inventory: str) -> Mapping[str, HostPlan]:
     try:
@@ -25,6 +26,10 @@ def planned(inventory: str) -> Mapping[str, HostPlan]:
 
 def states(fleet: Deployer) -> list[ServiceStatus]:
     return [service for host in fleet.status().hosts.values() for service in host.services]
+
+def differs(old: Measurement, url: str) -> list[str]:
+    found: Comparison = compare(old, measure(url, **options_of(old, Maker("gpu1:/opt/conda"))), no_worse=1.2)
+    return [one.fix for one in found.parity.explanations] if found.parity else []
 
 def code(rollout: Rollout) -> int:
     return rollout.exit_code

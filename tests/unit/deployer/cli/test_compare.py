@@ -68,6 +68,25 @@ def test_a_server_is_recorded_before_a_rollout_and_compared_after_it(
     assert asked[0]["messages"] == [{"role": "user", "content": "How many orders?"}] and asked[0]["max_tokens"] == 9
 
 
+def test_a_file_is_named_from_the_folder_that_the_command_is_typed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed("--record", "old.json", OLD).exit_code == 0
+    assert typed("--against", "old.json", "--into", "evidence", NEW).exit_code == 1
+    assert (tmp_path / "evidence" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("place", ["missing/old.json", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: dict[str, Double], place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = typed("--record", place, OLD)
+    assert result.exit_code == 2 and f"{place} cannot be written" in result.stderr
+    assert not servers["old"].asked
+
+
 def test_the_report_and_the_json_are_written_where_one_says(tmp_path: Path) -> None:
     result = typed("--into", str(tmp_path / "evidence"), OLD, NEW)
     assert f"report: {tmp_path}/evidence/report.html" in result.stdout

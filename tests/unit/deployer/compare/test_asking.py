@@ -67,6 +67,12 @@ def test_a_server_that_does_not_answer_or_wants_a_key_is_named(monkeypatch: pyte
     assert identified("http://locked:8001").model == "code2sql"
 
 
+def test_what_a_server_says_does_not_act_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=lambda request: httpx.Response(500, text="\x1b[2Jgone"))
+    with pytest.raises(DeployError, match=r"answered 500 \?\[2Jgone"):
+        identified("http://gpu1:8001")
+
+
 def test_everything_is_asked_at_temperature_0_by_the_served_name(monkeypatch: pytest.MonkeyPatch) -> None:
     double = Double()
     serve(monkeypatch, gpu1=double)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,17 +20,26 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare import load_child
 from deployer.compare.load import put_under_load
+from deployer.compare.load_process import Maker
 from deployer.compare.measurement import Load, LoadSettings, Server
 from deployer.compare.prompts import built_in
 
 DOUBLE = Path(__file__).parents[3] / "doubles" / "benchmark"
 # What -I leaves out is put in by hand: the double of SGLang.
 PYTHON = f"""#!{sys.executable}
-import runpy, sys
-assert sys.argv[1] == "-I"
+import sys
+assert sys.argv[1:3] == ["-I", "-c"]
 sys.path.insert(0, {str(DOUBLE)!r})
-sys.argv = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+exec(sys.argv[3])
+"""
+# Remembers which host it was to reach, and does there what it was told.
+SSH = """#!/bin/sh
+for word; do
+  words="$words $command"
+  command=$word
+done
+echo $words > "$(dirname "$0")/reached"
+exec sh -c "$command"
 """
 
 
@@ -67,7 +79,7 @@ def prefix(tmp_path: Path) -> Path:
 
 def put(url: str, prefix: Path, model: str = "code2sql", **settings: Any) -> Load:
     chosen = LoadSettings(**{"rates": (1.0, math.inf), "requests": 3, "timeout": 7.0, **settings})
-    return put_under_load(Server(url, model), built_in(), chosen, prefix, str(prefix))
+    return put_under_load(Server(url, model), built_in(), chosen, Maker(str(prefix)), str(prefix))
 
 
 def test_every_rate_is_measured_with_prompts_of_its_own(url: str, prefix: Path) -> None:
@@ -151,7 +163,76 @@ def test_what_cannot_work_is_refused_before_anything_is_started(prefix: Path, tm
         with pytest.raises(DeployError, match=problem):
             put("http://127.0.0.1:9", prefix, **settings)
     with pytest.raises(DeployError, match="there is no Python"):
-        put("http://127.0.0.1:9", tmp_path / "nothing")
+        put_under_load(
+            Server("http://127.0.0.1:9", "m"), built_in(), LoadSettings(), Maker(str(tmp_path / "none")), str(prefix)
+        )
     server = Server("http://127.0.0.1:9", "m", flags={"model_path": "/not/here"})
     with pytest.raises(DeployError, match="no folder /not/here here"):
-        put_under_load(server, built_in(), LoadSettings(), prefix, "")
+        put_under_load(server, built_in(), LoadSettings(), Maker(str(prefix)), "")
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A double of ssh, first on the path; its folder."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "ssh").write_text(SSH)
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def test_a_load_is_made_on_a_host_that_ssh_reaches_and_a_key_stands_in_no_command_line(
+    url: str, prefix: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k1-secret")
+    maker = Maker(f"me@gpu1:{prefix}", ssh_config="/etc/its_config")
+    # The tokenizer is a folder there, and not here.
+    load = put_under_load(Server(url, "tells"), built_in(), LoadSettings((1.0,), 3), maker, "/only/there")
+    assert "OPENAI_API_KEY" in load.steps[0].requests[0].error.split()
+    assert (ssh / "reached").read_text() == "-T -o BatchMode=yes -F /etc/its_config me@gpu1\n"
+    assert "k1-secret" not in " ".join(maker.argv)
+    assert load.tokenizer == "/only/there"
+
+
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        ("printf 'NVIDIA H200\\nNVIDIA H200\\nNVIDIA T4\\n'", ["2 x NVIDIA H200", "1 x NVIDIA T4"]),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", []),
+    ],
+)
+def test_the_gpus_of_the_machine_that_makes_a_load_are_named(ssh: Path, script: str, named: list[str]) -> None:
+    (ssh / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (ssh / "nvidia-smi").chmod(0o755)
+    assert load_child.gpus() == named
+    assert load_child.machine().startswith(f"{platform.node()}, {os.cpu_count()} CPUs, ")
+
+
+def test_a_host_that_lets_nobody_in_is_named_with_the_fix(url: str, ssh: Path) -> None:
+    (ssh / "ssh").write_text("#!/bin/sh\necho 'me@gpu1: Permission denied (publickey).' >&2\nexit 255\n")
+    with pytest.raises(DeployError, match=r"ssh gpu1: me@gpu1: Permission denied \(publickey\)") as raised:
+        put_under_load(Server(url, "m"), built_in(), LoadSettings(), Maker("gpu1:/opt/conda"), "/m")
+    assert raised.value.fix == "log in once by: ssh gpu1"
+
+
+@pytest.mark.parametrize("place", ["-oProxyCommand=x:/opt", "gpu1:relative", "gpu1 x:/opt"])
+def test_what_is_no_host_with_a_folder_is_a_place_here(place: str) -> None:
+    assert Maker(place).host == ""
+    with pytest.raises(DeployError, match="there is no Python"):
+        Maker(place).argv  # noqa: B018
+
+
+def test_the_python_itself_may_be_named_as_well() -> None:
+    for place in ("gpu1:/opt/conda", "gpu1:/opt/conda/", "gpu1:/opt/conda/bin/python"):
+        assert Maker(place).argv[-1].startswith("exec /opt/conda/bin/python -I -c ")
+
+
+def test_what_makes_a_load_ends_with_whoever_wanted_it() -> None:
+    waits = "__import__('time').sleep(600)"
+    program = Path(load_child.__file__).read_text().replace("        benchmark = imported()", f"        {waits}", 1)
+    with subprocess.Popen([sys.executable, "-I", "-c", program], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b'{"variables": {}}\n')
+        process.stdin.close()
+        assert process.wait(timeout=60) == 1

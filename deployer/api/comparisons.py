@@ -27,13 +27,13 @@ class LoadBy:
 
     Args:
         maker: an environment that has SGLang, whose serving benchmark is used, here or on a host.
+        tokenizer: folder of the model, where the load is made; its tokenizer counts tokens.
         settings: rates, requests, bounds.
-        tokenizer: folder of the model, whose tokenizer counts tokens; '' for the one that the server names.
     """
 
     maker: Maker
+    tokenizer: str
     settings: LoadSettings = field(default_factory=LoadSettings)
-    tokenizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def measure(
         DeployError: it does not answer, or the load cannot be made.
     """
     chosen = prompts or built_in()
+    if put_under is not None:
+        load.check(put_under.settings, put_under.maker, put_under.tokenizer)
     with asking.client() as http:
         server = asking.identify(http, url, model, about)
         answers = asking.ask(http, server, chosen, max_tokens, say) if ask else None
@@ -148,7 +150,7 @@ def options_of(old: Measurement, maker: Maker | None = None, tokenizer: str = ""
     if old.load is not None:
         if maker is None:
             raise DeployError(f"{old.server.url} was put under load", "give --python an environment that has SGLang")
-        made = LoadBy(maker, old.load.settings, tokenizer)
+        made = LoadBy(maker, tokenizer, old.load.settings)
     return {
         "prompts": first.prompts,
         "max_tokens": old.answers.max_tokens if old.answers else MAX_TOKENS,

@@ -56,10 +56,7 @@ PythonPrefix = Annotated[
 ]
 SshConfig = Annotated[str, typer.Option("--ssh-config", metavar="FILE", help="For HOST:PREFIX, another than your own.")]
 Tokenizer = Annotated[
-    str,
-    typer.Option(
-        "--tokenizer", metavar="FOLDER", help="The model's, to count tokens by; where SGLang names none here."
-    ),
+    str, typer.Option("--tokenizer", metavar="FOLDER", help="The model's folder where the load is made: counts tokens.")
 ]
 NoWorse = Annotated[
     float | None,
@@ -166,7 +163,7 @@ def _load_by(
             "a load is made by SGLang's own benchmark. Fix: give --python an environment with SGLang"
         )
     settings = LoadSettings(_rates(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
-    return LoadBy(maker, settings, tokenizer)
+    return LoadBy(maker, tokenizer, settings)
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -102,6 +102,15 @@ def _unrepeatable(seen: Evidence) -> Iterator[Explanation]:
 
 def _templates(seen: Evidence) -> Iterator[Explanation]:
     """Whether prompts are rendered to other lengths, and by what."""
+    old, new = seen.old_probes.added, seen.new_probes.added
+    if old and new and old != new:
+        yield Explanation(
+            "system-prompt",
+            f"both servers add a system prompt where a client sends none, and not the same: the old one {old!r}, the "
+            f"new one {new!r}",
+            _one_template(seen),
+        )
+        return
     known = [pair for pair in seen.pairs if pair.more is not None]
     if not any(pair.more for pair in known):
         return

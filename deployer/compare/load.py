@@ -28,14 +28,14 @@ def put_under_load(
         prompts: that are asked.
         settings: of the load.
         maker: where the load is made.
-        tokenizer: folder of the model, whose tokenizer counts tokens; '' for the one that the server names.
+        tokenizer: folder of the model, where the load is made; its tokenizer counts tokens.
         say: told how far it is.
 
     Raises:
         DeployError: the settings are beyond bounds, there is no such environment, or its benchmark cannot be run.
     """
-    _bounded(settings)
-    tokenizer = _tokenizer(server, maker, tokenizer)
+    check(settings, maker, tokenizer)
+    tokenizer = tokenizer if maker.host else str(Path(tokenizer).expanduser().absolute())
     order = _order(server, prompts, settings, tokenizer)
     generator, client, steps = "", "", []
     with making(maker, order) as answers:
@@ -55,7 +55,12 @@ def put_under_load(
     return Load(settings, prompts, tuple(steps), generator, client, tokenizer)
 
 
-def _bounded(settings: LoadSettings) -> None:
+def check(settings: LoadSettings, maker: Maker, tokenizer: str) -> None:
+    """Refuse a load that cannot be made, before minutes go into anything else.
+
+    Raises:
+        DeployError: it is beyond bounds, or a folder is missing.
+    """
     fix = "give fewer --rates or --requests"
     if not settings.rates or len(settings.rates) * settings.requests > MOST_REQUESTS:
         raise DeployError(f"a load has 1 to {MOST_REQUESTS:,} requests in all", fix)
@@ -63,21 +68,12 @@ def _bounded(settings: LoadSettings) -> None:
         if value < 1:
             raise DeployError(f"{name} is {value}", "give at least 1")
     if not all(rate > 0 for rate in settings.rates) or not 0 < settings.timeout < math.inf:
-        raise DeployError(
-            "a rate and the timeout of requests are above 0", "give --rates 1,4,max and a number of seconds"
-        )
-
-
-def _tokenizer(server: Server, maker: Maker, given: str) -> str:
-    """The folder of the tokenizer, where the load is made."""
-    named = given or server.flags.get("tokenizer_path", "") or server.flags.get("model_path", "")
-    if named and maker.host:
-        return named
-    if not named or not Path(named).expanduser().is_dir():
-        there = f"no folder {named} here" if named else f"{server.url} does not say which it has"
+        raise DeployError("a rate or the timeout of requests is not above 0", "give --rates 1,4,max, and seconds")
+    maker.check()
+    # Never the folder that the server names: a tokenizer's own code runs.
+    if not tokenizer or not (maker.host or Path(tokenizer).expanduser().is_dir()):
         fix = "give --tokenizer the folder of the model, or of its tokenizer files alone"
-        raise DeployError(f"a load needs the tokenizer of the model: {there}", fix)
-    return str(Path(named).expanduser().absolute())
+        raise DeployError(f"a load needs the tokenizer of the model: no folder {tokenizer or 'is named'}", fix)
 
 
 def _order(server: Server, prompts: Prompts, settings: LoadSettings, tokenizer: str) -> dict[str, Any]:

@@ -64,8 +64,17 @@ class Maker:
             return [self._python_here(), *command]
         path = found["path"].rstrip("/")
         python = path if path.rpartition("/")[2].startswith("python") else f"{path}/bin/python"
-        config = ["-F", self.ssh_config] if self.ssh_config else []
+        config = ["-F", str(Path(self.ssh_config).expanduser().absolute())] if self.ssh_config else []
         return [*SSH, *config, found["host"], shlex.join(["exec", python, *command])]
+
+    def check(self) -> None:
+        """Refuse what is not there, as far as that can be seen from here.
+
+        Raises:
+            DeployError: there is no such Python here.
+        """
+        if not self.host:
+            self._python_here()
 
     def _python_here(self) -> str:
         python = Path(self.place).expanduser()

@@ -156,19 +156,19 @@ def test_what_cannot_work_is_refused_before_anything_is_started(prefix: Path, tm
     for settings, problem in (
         ({"rates": ()}, "1 to 10,000 requests"),
         ({"requests": 6000}, "1 to 10,000 requests"),
-        ({"rates": (0.0,)}, "above 0"),
+        ({"rates": (0.0,)}, "not above 0"),
         ({"timeout": math.inf}, "above 0"),
         ({"max_tokens": 0}, "--max-tokens"),
     ):
         with pytest.raises(DeployError, match=problem):
             put("http://127.0.0.1:9", prefix, **settings)
+    # The folder that a server names is not taken: a tokenizer's own code would run.
+    server = Server("http://127.0.0.1:9", "m", flags={"model_path": str(prefix)})
     with pytest.raises(DeployError, match="there is no Python"):
-        put_under_load(
-            Server("http://127.0.0.1:9", "m"), built_in(), LoadSettings(), Maker(str(tmp_path / "none")), str(prefix)
-        )
-    server = Server("http://127.0.0.1:9", "m", flags={"model_path": "/not/here"})
-    with pytest.raises(DeployError, match="no folder /not/here here"):
-        put_under_load(server, built_in(), LoadSettings(), Maker(str(prefix)), "")
+        put_under_load(server, built_in(), LoadSettings(), Maker(str(tmp_path / "none")), str(prefix))
+    for tokenizer, problem in (("", "no folder is named"), ("/not/here", "no folder /not/here")):
+        with pytest.raises(DeployError, match=problem):
+            put_under_load(server, built_in(), LoadSettings(), Maker(str(prefix)), tokenizer)
 
 
 @pytest.fixture

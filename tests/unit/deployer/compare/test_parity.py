@@ -71,6 +71,14 @@ def test_a_system_prompt_of_the_new_server_is_found_as_well(compared: Any, syste
     assert (system in found.says) == (system == QWEN)
 
 
+def test_two_system_prompts_that_differ_are_both_named(compared: Any) -> None:
+    one, other = "You are a helpful assistant.", "You are Zephyr, a helpful assistant."
+    found = compared(Double(system=one), Double(system=other)).explanations
+    assert found[0].id == "system-prompt"
+    assert one in found[0].says and other in found[0].says
+    assert compared(Double(system=one), Double(system=one)).explanations == ()
+
+
 def test_markup_that_every_prompt_has_is_told_from_a_system_prompt(compared: Any) -> None:
     one_turn = Prompts("mine", (USER, ({"role": "user", "content": "another question"},)))
     parity = compared(Double(markup=5), Double(markup=9), one_turn, rendering_only=True)

@@ -136,7 +136,7 @@ def compare(
             measured = comparisons.measure(urls[0], model=old_model or model, about=about or old_about, say=_say, **how)
             save(measured, record)
             _say_recorded(measured, record, as_json)
-            return
+            raise typer.Exit(_not_measured(measured))
         if against is None:
             old = comparisons.measure(urls[0], model=old_model or model, about=old_about, say=_say, **how)
         new = comparisons.measure(urls[-1], model=new_model or model, about=about, say=_say, **how)
@@ -192,6 +192,17 @@ def _say_recorded(measured: Measurement, path: Path, as_json: bool) -> None:
     typer.echo(f"recorded {' and '.join(parts)} of {printable(measured.server.name)} in {path}")
     more = " --python PREFIX" if steps else ""
     typer.echo(f"after the rollout: python -m deployer compare --against {path}{more} {measured.server.url}")
+
+
+def _not_measured(measured: Measurement) -> int:
+    """2 where a load was to be made and could be at no rate, which is said; 0 otherwise."""
+    from deployer.wording import printable
+
+    steps = measured.load.steps if measured.load else ()
+    if not steps or not all(one.problem for one in steps):
+        return 0
+    typer.echo(f"compare: the load could not be made: {printable(steps[0].problem)}", err=True)
+    return 2
 
 
 def _written(compared: Comparison, folder: Path) -> Path:

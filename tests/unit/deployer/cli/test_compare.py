@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import stat
@@ -12,7 +13,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from deployer.api import comparisons
 from deployer.cli import main as cli
+from deployer.compare.measurement import Step
 from tests.documented.blocks import Command, read
 from tests.unit.deployer.compare import recorded
 from tests.unit.deployer.compare.servers import Double, serve
@@ -126,6 +129,19 @@ def test_options_that_do_not_go_together_are_refused_before_anybody_is_asked(
     result = typed(*words)
     assert result.exit_code == 2, result.output
     assert not servers["old"].asked
+
+
+def test_a_load_that_could_not_be_made_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = recorded.llamafactory()
+    assert measured.load is not None
+    steps = tuple(Step(one.rate, problem="it did not answer\x1b[2J") for one in measured.load.steps)
+    failed = dataclasses.replace(measured, load=dataclasses.replace(measured.load, steps=steps))
+    for result, code in ((measured, 0), (failed, 2)):
+        monkeypatch.setattr(comparisons, "measure", lambda *words, result=result, **options: result)
+        words = ("--parity", "--load", "--python", "/opt/conda", "--tokenizer", "/m")
+        done = typed("--record", str(tmp_path / "old.json"), *words, OLD)
+        assert done.exit_code == code, done.output
+    assert "the load could not be made: it did not answer?[2J" in done.stderr
 
 
 def test_a_record_with_a_load_needs_what_makes_a_load(tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ class Fleet:
         command += [*consent(verb, words), *words]
         return self._run(command, self.folder)
 
+    def typed(self, *words: str) -> Finished:
+        """`python -m deployer` with words of its own, in the folder of this fleet."""
+        return self._run([sys.executable, "-m", "deployer", *words], self.folder)
+
     def ansible(self, playbook: str, limit: str = "gpu-nodes", *words: str, folder: Path = REPOSITORY) -> Finished:
         """`ansible-playbook PLAYBOOK`."""
         return self._run([*self.command(playbook, limit), *words], folder)

@@ -1,0 +1,62 @@
+"""A service is compared before and after its switch, where old and new share a port: the load is made on its host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
+from demo.inputs import default_cache, make_inputs
+from tests.lab.fleet import ROOT, SERVICE, Finished, Fleet
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+HOST = "gpu1"
+SHORT = ("--rates", "2,max", "--requests", "4", "--max-tokens", "8")
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> Fleet:
+    """LLaMA-Factory serves on gpu1, and SGLang is staged."""
+    fleet = Fleet(lab, make_inputs(default_cache(), print), tmp_path)
+    fleet.describe()
+    for verb in ("rollout", "rollback"):
+        words = ("--to", "@predecessor") if verb == "rollback" else ()
+        done = fleet.deployer(verb, HOST, *words)
+        assert done.status == 0, done.output
+    return fleet
+
+
+def compared(fleet: Fleet, *words: str) -> Finished:
+    """`python -m deployer compare` of gpu1's service; a load is made by its environment, for the user who logs in."""
+    host = fleet.lab.hosts[HOST]
+    config = fleet.folder / "ssh_config"
+    config.write_text(
+        f"Host {HOST}\n  HostName {host.address}\n  User deploy\n  IdentityFile {fleet.lab.private_key}\n"
+        f"  IdentitiesOnly yes\n  UserKnownHostsFile {fleet.lab.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+    )
+    environment = fleet.root(HOST, f"ls -d {ROOT}/artifacts/environments/sglang-*")
+    model = fleet.root(HOST, f"ls -d {ROOT}/artifacts/models/{SERVICE}-*")
+    maker = ("--python", f"{HOST}:{environment}", "--ssh-config", "ssh_config", "--tokenizer", model)
+    return fleet.typed("compare", *maker, *words, fleet.url(HOST))
+
+
+def test_the_old_service_is_recorded_and_the_new_one_compared_with_it(fleet: Fleet) -> None:
+    assert not fleet.is_sglang(HOST)
+    recorded = compared(fleet, "--parity", "--load", *SHORT, "--record", "old.json")
+    assert recorded.status == 0, recorded.output
+    done = fleet.deployer("rollout", HOST)
+    assert done.status == 0 and fleet.is_sglang(HOST), done.output
+
+    done = compared(fleet, "--against", "old.json", "--into", "evidence")
+    assert done.status == 1, done.output
+    told = json.loads((fleet.folder / "evidence" / "comparison.json").read_text())
+    assert (told["old"]["engine"], told["new"]["engine"]) == ("llamafactory", "sglang")
+    assert told["parity"]["explanations"][0]["id"] == "system-prompt"
+    for who in ("old", "new"):
+        assert told["load"][who]["client"].startswith(f"{HOST}, ")
+        assert [(one["sent"], one["failed"]) for one in told["load"][who]["rates"]] == [(4, 0), (4, 0)]
+    left = fleet.root(HOST, "pgrep -fc 'sglang.benchmark.servin[g]' || true")
+    assert left == "0", "nothing of the load is left on the host"

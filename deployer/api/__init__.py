@@ -25,8 +25,11 @@ from deployer.api.answers import (
 from deployer.api.base import Answer, HostAnswer
 from deployer.api.client import Client, ClientKit, HostKits
 from deployer.api.deployer import Deployer
+from deployer.api.monitoring import Monitoring
 from deployer.api.plans import Check, Finding, Gpu, HostPlan, Plan, ServicePlan
 from deployer.api.rollouts import HostOutcome, Rollout, ServiceOutcome
+from deployer.monitoring.files import WrittenFile
+from deployer.monitoring.targets import Target, WithoutMetrics
 from deployer.runs.events import Event, Listener
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "HostStatus",
     "HostVerification",
     "Listener",
+    "Monitoring",
     "Plan",
     "Pruning",
     "Release",
@@ -65,6 +69,9 @@ __all__ = [
     "ServicePlan",
     "ServiceStatus",
     "Status",
+    "Target",
     "Verification",
     "Verified",
+    "WithoutMetrics",
+    "WrittenFile",
 ]

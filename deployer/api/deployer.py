@@ -25,6 +25,7 @@ from deployer.api.answers import (
     verification_of,
 )
 from deployer.api.client import Client, client_of
+from deployer.api.monitoring import Monitoring, monitoring_of
 from deployer.api.plans import Plan, plan_of
 from deployer.api.rollouts import Rollout, rollout_of
 from deployer.runs import problems
@@ -88,6 +89,22 @@ class Deployer:
             DeployError: no host could be met, or none has a service that is named.
         """
         return status_of(*self._ask("status"), services)
+
+    def monitoring(
+        self, into: PathLike = "monitoring", *, services: Sequence[str] = (), check: bool = False
+    ) -> Monitoring:
+        """Write targets and alert rules for Prometheus and a dashboard for Grafana; nothing is changed on hosts.
+
+        Args:
+            into: the folder to write.
+            services: only these; what was written of others stays.
+            check: write nothing, say what would be.
+
+        Raises:
+            DeployError: no host could be met, none has a service that is named, or a file cannot be read or written.
+        """
+        part = bool(self.limit)
+        return monitoring_of(*self._ask("status"), services, Path(into).expanduser(), part, check)
 
     def history(self, *, services: Sequence[str] = (), last: int = 10) -> HistoryOfHosts:
         """The releases that every host keeps, and the `last` events of each service.

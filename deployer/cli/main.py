@@ -21,6 +21,7 @@ from deployer.cli import (
     history,
     init,
     logs,
+    monitoring,
     plan,
     report,
     status,
@@ -59,7 +60,21 @@ def options(
     """
 
 
-for group in (init, plan, changes, status, logs, client, history, report, compare, adoption, environments, weights):
+for group in (
+    init,
+    plan,
+    changes,
+    status,
+    logs,
+    client,
+    monitoring,
+    history,
+    report,
+    compare,
+    adoption,
+    environments,
+    weights,
+):
     group.add_to(app)
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ TIMEOUT = 5.0  # seconds
 LARGEST = 4 * 1024 * 1024  # bytes; histograms of many models make a megabyte
 PATH = "/metrics"
 OPTION = "enable_metrics"
+FLAG = "--enable-metrics"
+ANY_ADDRESS = ("", "0.0.0.0", "::")
+LOOPBACK = ("localhost", "127.", "::1")
 # SGLang's gauges, the same from 0.4 to 0.5.23 (srt/observability/metrics_collector.py, SchedulerMetricsCollector).
 # Some builds write them with `_`, as the naming rules of OpenTelemetry want it.
 GAUGES = {
@@ -51,6 +54,43 @@ class Load:
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Where a monitor reads a service's metrics.
+
+    Attributes:
+        target: ADDRESS:PORT; '' where it cannot.
+        problem: why it cannot, and what to do about it; '' otherwise.
+    """
+
+    target: str = ""
+    problem: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def scrape_of(engine: str, argv: Sequence[str], host: str, port: int, address: str) -> Scrape:
+    """Where a monitor on another machine reads the metrics of a release.
+
+    Args:
+        engine: that it is.
+        argv: its command line.
+        host: the address that it listens on.
+        port: that it listens on.
+        address: the host's own, as others reach it.
+    """
+    if engine != "sglang":
+        return Scrape(problem=f"{engine} has no metrics")
+    if FLAG not in argv:
+        return Scrape(problem=f"it runs without metrics: set {OPTION}: true in the service's options")
+    reached = address if host in ANY_ADDRESS else host
+    if reached.startswith(LOOPBACK) and not address.startswith(LOOPBACK):
+        return Scrape(problem=f"it listens on {host}, which only its own host reaches: set host: to another address")
+    return Scrape(f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}")
 
 
 def read_load(url: str, engine: str, timeout: float = TIMEOUT) -> Load:

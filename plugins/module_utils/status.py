@@ -18,7 +18,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
 from ansible_collections.deployer.sglang.plugins.module_utils.procfs import describe_listeners, foreign_listeners
 from ansible_collections.deployer.sglang.plugins.module_utils.release import Release, StagedRelease, load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import PATH as METRICS_PATH
-from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import Load, read_load
+from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import (
+    Load,
+    Scrape,
+    read_load,
+    scrape_of,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import UNIT_KIND, supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, Supervisor
@@ -63,18 +68,19 @@ class Asked(Generic[Found]):
 
 
 def host_status(
-    root: str, services: Sequence[Mapping[str, Any]], patience: float = HOST_PATIENCE
+    root: str, services: Sequence[Mapping[str, Any]], patience: float = HOST_PATIENCE, address: str = ""
 ) -> list[dict[str, Any]]:
     """The state of every service of this host, all looked at beside each other.
 
     Args:
         root: the deployment's root folder.
         services: each with `name` and `port`.
+        address: the host's own, as others reach it.
         patience: seconds after which a service that cannot be told is failing.
     """
     usage = _once(gpu_probe.read_usage)
     asked = [
-        Asked(lambda one=one: service_status(root, one["name"], one["port"], usage))  # type: ignore[misc]
+        Asked(lambda one=one: service_status(root, one["name"], one["port"], usage, address))  # type: ignore[misc]
         for one in services
     ]
     states = []
@@ -92,7 +98,11 @@ def host_status(
 
 
 def service_status(
-    root: str, service: str, port: int, usage: Callable[[], tuple[Gpu, ...]] = gpu_probe.read_usage
+    root: str,
+    service: str,
+    port: int,
+    usage: Callable[[], tuple[Gpu, ...]] = gpu_probe.read_usage,
+    address: str = "",
 ) -> dict[str, Any]:
     """The state of `service`, read and probed now; nothing is changed.
 
@@ -101,6 +111,7 @@ def service_status(
         service: the service's name.
         port: as the inventory has it, for a host where nothing was deployed yet.
         usage: reads the host's GPUs; asked where the service has any.
+        address: the host's own, as others reach it.
     Returns:
         `state` is serving, failing (the process runs and does not answer), stopped, changing (a cut-over is under way),
         interrupted (one was cut off), or absent; beside it what is known.
@@ -116,7 +127,8 @@ def service_status(
     }
     unfinished = _unfinished(folder)
     if current is None:
-        return {**known, "state": unfinished or "absent", "detail": describe_listeners(port)}
+        nothing = Scrape(problem="nothing was deployed").as_dict()
+        return {**known, "state": unfinished or "absent", "detail": describe_listeners(port), "metrics": nothing}
     place = folder.release(current)
     differs = drift.files_drift(place) + drift.current_drift(folder, current)
     known["drift"] = [one.as_dict() for one in differs]
@@ -150,6 +162,7 @@ def service_status(
         since=None if uptime is None else _moment(time.time() - uptime),
         gate=gate,
         unit=unit,
+        metrics=scrape_of(release.engine, release.argv, release.host, release.port, address).as_dict(),
         load=_told_load(load).as_dict(),
         gpu_memory=_gpu_memory(release.gpus, run.pids, gpus.answer(GPU_PATIENCE) if gpus else ()),
         drift=[one.as_dict() for one in differs],

@@ -14,6 +14,11 @@ description:
     compares what is there with what was committed.
   - All services are looked at beside each other. What hangs is failing after 30 seconds, and given up after a minute.
   - Changes nothing.
+options:
+  address:
+    description: The host's own address, as a monitor on another machine reaches it.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - deployer.sglang.host.read_only
   - deployer.sglang.host.root
@@ -63,6 +68,11 @@ services:
         - C(running) and C(queued) requests, C(tokens_per_second), C(kv_usage) from 0 to 1; null for what was not
           measured, of which C(note) says why.
       type: dict
+    metrics:
+      description:
+        - C(target), the address and port where a monitor reads the service's metrics, empty where it cannot, of which
+          C(problem) says why.
+      type: dict
     gpu_memory:
       description: For each GPU of the service C(gpu), C(uuid), and in bytes C(total), C(used), and C(service)'s part.
       type: list
@@ -84,10 +94,12 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "services": SERVICES,
+            "address": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    states = host_status(module.params["root"], module.params["services"])
+    given = module.params
+    states = host_status(given["root"], given["services"], address=given["address"])
     module.exit_json(changed=False, services=states)
 
 

@@ -9,7 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import Load, load_of, read_load
+from ansible_collections.deployer.sglang.plugins.module_utils.service_metrics import (
+    Load,
+    load_of,
+    read_load,
+    scrape_of,
+)
 
 # As SGLang 0.5.23 answers; `…_total` and histograms are left out.
 PAGE = """
@@ -110,3 +115,25 @@ def test_lines_of_nonsense_take_no_time() -> None:
     began = time.process_time()
     load_of(nonsense + "sglang:num_running_reqs{" + "a" * 1_000_000 + "} 1\n")
     assert time.process_time() - began < 5  # it took a minute
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "target"),
+    [
+        ("0.0.0.0", "gpu1.example.com", "gpu1.example.com:8001"),
+        ("::", "fd00::5", "[fd00::5]:8001"),
+        ("10.0.0.5", "gpu1.example.com", "10.0.0.5:8001"),
+        ("127.0.0.1", "localhost", "127.0.0.1:8001"),
+        ("127.0.0.1", "gpu1.example.com", ""),
+        ("localhost", "10.0.0.5", ""),
+    ],
+)
+def test_a_monitor_reaches_a_service_where_it_listens(host: str, address: str, target: str) -> None:
+    found = scrape_of("sglang", ["python", "--enable-metrics"], host, 8001, address)
+    assert found.target == target
+    assert bool(found.problem) is not bool(target)
+
+
+def test_a_service_without_metrics_says_what_to_do() -> None:
+    assert "enable_metrics: true" in scrape_of("sglang", ["--enable-metrics-for-x"], "0.0.0.0", 8001, "gpu1").problem
+    assert scrape_of("llamafactory", [], "0.0.0.0", 8001, "gpu1").problem == "llamafactory has no metrics"

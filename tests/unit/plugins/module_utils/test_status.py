@@ -104,10 +104,10 @@ def test_one_service_that_cannot_be_read_does_not_take_the_others_along(
 ) -> None:
     whole = service_status
 
-    def some(root: str, name: str, port: int, usage: Any) -> dict[str, Any]:
+    def some(root: str, name: str, port: int, usage: Any, address: str) -> dict[str, Any]:
         if name == "broken":
             raise DeployError("systemctl show took longer than 90 s", "see systemctl status")
-        return whole(root, name, port, usage)
+        return whole(root, name, port, usage, address)
 
     monkeypatch.setattr(status, "service_status", some)
     names = [{"name": "broken", "port": 1}, {"name": SERVICE, "port": host.port}]
@@ -199,3 +199,13 @@ def test_what_is_found_out_beside_other_things_raises_where_it_is_asked_for() ->
     with pytest.raises(DeployError):
         asked.answer(5)
     assert Asked(lambda: 3).answer(5) == 3
+
+
+def test_where_metrics_are_read_is_told_for_a_service_that_was_deployed_and_for_one_that_was_not(
+    host: ReleasedHost,
+) -> None:
+    served, absent = host_status(
+        host.root, [{"name": SERVICE, "port": host.port}, {"name": "new", "port": 1}], address="gpu1"
+    )
+    assert served["metrics"]["target"] == "" and "enable_metrics: true" in served["metrics"]["problem"]
+    assert absent["metrics"] == {"target": "", "problem": "nothing was deployed"}

@@ -64,6 +64,7 @@ SETTINGS = (
     "inference_root",
     "inference_services",
     "inference_supervisor",
+    "inference_textfile_directory",
     "inference_user",
 )
 # A predecessor is the same endpoint run in another way: what it does not say, it takes from its service.
@@ -322,11 +323,15 @@ def findings_problems(policy: Any) -> list[str]:
     return problems.found
 
 
-def placement_problems(root: Any, user: Any, supervisor: Any = "systemd") -> list[str]:
-    """What is wrong with where and as whom services run, a line each with key and fix."""
+def placement_problems(root: Any, user: Any, supervisor: Any = "systemd", textfiles: Any = "") -> list[str]:
+    """What is wrong with where and as whom services run and are told of, a line each with key and fix."""
     problems = Problems()
     if supervisor not in SUPERVISORS:
         problems.add("inference_supervisor", f"is {supervisor!r}", f"use one of {', '.join(SUPERVISORS)}")
     problems.text("inference_root", root, FOLDER, "an absolute path of letters, digits and ._+-")
     problems.text("inference_user", user, USER, "the name of a user")
+    if textfiles != "":
+        problems.text(
+            "inference_textfile_directory", textfiles, FOLDER, "the path of node_exporter's folder, or nothing"
+        )
     return problems.found

@@ -47,6 +47,11 @@ class Store:
         """Held by the one relay that receives on this host."""
         return os.path.join(self.root, "incoming", ".relay.lock")
 
+    @property
+    def metrics_lock(self) -> str:
+        """Held by the one cut-over that tells monitors what happened on this host."""
+        return os.path.join(self.root, ".metrics.lock")
+
     def incoming(self, digest: str) -> str:
         """Where the files of an artifact arrive; kept when a transfer breaks, so that the next one resumes."""
         return os.path.join(self.root, "incoming", digest)

@@ -45,6 +45,12 @@ options:
     description: Who asked for it, for the journal on the host.
     type: str
     default: ""
+  textfile_directory:
+    description:
+      - Folder of node_exporter's textfile collector. C(inference.prom) in it then tells Prometheus of this host's
+        cut-overs and releases, counted from the journals. It must exist. That it cannot be written is a warning.
+    type: str
+    default: ""
   look_every:
     description: Seconds between two looks at the transaction. For the action plugin.
     type: float
@@ -199,6 +205,7 @@ def main() -> None:
             "look_every": {"type": "float", "default": 2},
             "patience": {"type": "float", "default": 900},
             "adopt": {"type": "bool", "default": True},
+            "textfile_directory": {"type": "str", "default": ""},
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "default": "systemd"},
         },
         supports_check_mode=True,
@@ -206,7 +213,13 @@ def main() -> None:
     os.umask(0o022)  # what is staged has to be readable for the services' user, also on a host with a stricter default
     given = module.params
     order = Order(
-        given["root"], given["service"], given["release"], given["initiator"], given["supervisor"], given["adopt"]
+        given["root"],
+        given["service"],
+        given["release"],
+        given["initiator"],
+        given["supervisor"],
+        given["adopt"],
+        given["textfile_directory"],
     )
     service = order.service
     try:

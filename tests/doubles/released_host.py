@@ -46,6 +46,7 @@ class ReleasedHost:
     def __init__(self, root: Path) -> None:
         self.root = str(root)
         self.port = free_port()
+        self.textfile_directory = ""
         self.folder = Store(self.root).service(SERVICE)
         for path in (self.folder.releases, self.folder.state, str(root / "model")):
             os.makedirs(path)
@@ -88,7 +89,7 @@ class ReleasedHost:
         write_file(os.path.join(self.folder.release(release_id), HANDOVER_FILE), pretty_json(values))
 
     def order(self, target: str) -> Order:
-        return Order(self.root, SERVICE, target, "test", "process")
+        return Order(self.root, SERVICE, target, "test", "process", textfile_directory=self.textfile_directory)
 
     def cut_over(self, target: str) -> Outcome:
         """The cut-over in this process."""

@@ -21,6 +21,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome im
     Outcome,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.targets import committed, mend_current, resolve
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.textfile import tell_monitors
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.transaction import Transaction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
@@ -41,6 +42,7 @@ class Order:
         initiator: who asked for it, for the journal.
         supervisor: what is to keep an adopted service alive, once it is restored.
         adopt: take over what somebody else started on the port.
+        textfile_directory: where monitors are told what it came to; '' for nowhere.
     """
 
     root: str
@@ -49,6 +51,7 @@ class Order:
     initiator: str
     supervisor: str = "systemd"
     adopt: bool = True
+    textfile_directory: str = ""
 
     @property
     def folder(self) -> ServiceFolder:
@@ -64,13 +67,18 @@ def bring(order: Order) -> Outcome:
     """
 
     def work() -> Answer:
-        return cut_over(order).as_dict()
+        try:
+            return _told(order, cut_over(order)).as_dict()
+        except DeployError:
+            tell_monitors(order.root, order.textfile_directory)
+            raise
 
     def mend(how: str) -> Answer:
         try:
-            return recover(order, how).as_dict()
+            outcome = recover(order, how)
         except (DeployError, OSError) as error:
-            return _unmended(order, how, error).as_dict()
+            outcome = _unmended(order, how, error)
+        return _told(order, outcome).as_dict()
 
     return Outcome(**guarded(work, mend))
 
@@ -117,8 +125,21 @@ def recover(order: Order, how: str) -> Outcome:
             kind = RESTORED if brought else NOT_RESTORED
             outcome = dataclasses.replace(outcome, outcome=kind, target=wanted, probe="cutover", reason=said)
         with contextlib.suppress(OSError):
-            journal.append(folder, event="recovered", to=outcome.after, reason=reason, initiator=order.initiator)
+            journal.append(
+                folder,
+                event="recovered",
+                to=outcome.after,
+                outcome=outcome.outcome,
+                reason=reason,
+                initiator=order.initiator,
+            )
         return _audited(order, outcome)
+
+
+def _told(order: Order, outcome: Outcome) -> Outcome:
+    """The outcome, of which monitors know now; where they do not, it says so."""
+    problem = tell_monitors(order.root, order.textfile_directory)
+    return outcome.with_warning("; ".join(filter(None, (outcome.warning, problem)))) if problem else outcome
 
 
 def _unmended(order: Order, how: str, error: Exception) -> Outcome:
@@ -252,7 +273,7 @@ def _end_candidate(order: Order, wanted: str, reason: str) -> Outcome:
         supervisor.forget()
     except DeployError as error:
         return Outcome(NOT_RESTORED, None, None, wanted, "cutover", f"{reason}; {error}")
-    journal.append(folder, event="recovered", to=None, reason=reason, initiator=order.initiator)
+    journal.append(folder, event="recovered", to=None, outcome=RESTORED, reason=reason, initiator=order.initiator)
     journal.finish(folder)
     return Outcome(RESTORED, None, None, wanted, "cutover", reason)
 

@@ -13,7 +13,7 @@ import yaml
 from deployer.monitoring.dashboard import PANELS, dashboard_text
 from deployer.monitoring.produced import DASHBOARD, RULES, TARGETS, produce, rules_text
 from deployer.runs.results import HostResult, Summary
-from tests.unit.deployer.monitoring.promtool import needs_promtool, promtool
+from tests.doubles.promtool import needs_promtool, promtool
 from tests.unit.deployer.monitoring.test_targets import SCRAPED, SILENT
 
 HERE = Path(__file__).parent

@@ -79,6 +79,9 @@ def test_a_setting_that_is_misspelled_is_named() -> None:
         "inference_suprvisor: unknown setting. Fix: did you mean inference_supervisor?"
     ]
     assert "inference_supervisor: is 'upstart'" in FILTERS["placement_problems"](["/opt/x", "me", "upstart"])[0]
+    relative = FILTERS["placement_problems"](["/opt/x", "me", "systemd", "textfile"])
+    assert [line.split(":")[0] for line in relative] == ["inference_textfile_directory"]
+    assert FILTERS["placement_problems"](["/opt/x", "me", "systemd", ""]) == []
 
 
 def test_a_judgement_of_no_finding_is_named() -> None:

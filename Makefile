@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium tmux prometheus
+TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium tmux prometheus logrotate
 # Most of them wait for something; labs have a machine to themselves.
 UNIT := $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4
 DEMO_INVENTORY := inventory/local/hosts.yml

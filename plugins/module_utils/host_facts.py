@@ -25,6 +25,7 @@ class Listener:
         service: whose it is, when it is one of the deployment's own.
         pids: the processes that hold the port, and what was started with them (their process groups).
         adopts: how a rollout takes it over, for people; '' where it does not.
+        log: the file that it writes to and nothing rotates; '' for none.
     """
 
     port: int
@@ -32,6 +33,7 @@ class Listener:
     service: str = ""
     pids: tuple[int, ...] = ()
     adopts: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)

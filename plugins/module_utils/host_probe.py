@@ -25,7 +25,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import 
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import listing_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import logrotate, supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import MANIFEST_FILE
 
 # What reading a file that is not what was written there comes to.
@@ -135,7 +135,8 @@ def _adoptable(listener: Listener, owners: Mapping[int, str], ports: Sequence[in
     if found.problem:
         return dataclasses.replace(listener, who=f"{listener.who}, which cannot be adopted ({found.problem})")
     pids = tuple(sorted({*listener.pids, *found.pids}))
-    return dataclasses.replace(listener, who=found.who, pids=pids, adopts=found.engine)
+    log = found.log if os.path.isfile(found.log) and not logrotate.rotates(found.log) else ""
+    return dataclasses.replace(listener, who=found.who, pids=pids, adopts=found.engine, log=log)
 
 
 def _owned(facts: GpuFacts, owners: Mapping[int, str]) -> GpuFacts:

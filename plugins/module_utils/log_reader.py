@@ -173,29 +173,51 @@ def read_file(
 ) -> tuple[list[str], dict[str, int]]:
     """The lines of a log file behind `place`, and the next place; across a rotation, and from the start of a new file.
 
+    A log is rotated by renaming it, or by copying and emptying it: then it is the same file, and shorter than before.
+
     Args:
         path: of the file; the one before is PATH.1.
         owner: whose file it has to be; 0 for anybody's.
-        place: `inode`, `offset` and `size` of the last look; None at the first, which begins READ_BYTES before the end.
+        place: `inode`, `offset` and `size` of the last look, and when PATH.1 was `rotated`, in nanoseconds; None at the
+            first, which begins READ_BYTES before the end.
         problems: what could not be read is added here.
     """
-    texts: list[str] = []
-    if place:
-        before = _opened(f"{path}.1", owner, [])
-        if before is not None:
-            with before:
-                found = os.fstat(before.fileno())
-                if found.st_ino == place["inode"] and found.st_size > place["offset"]:
-                    texts += _complete(before, place["offset"], found.st_size, whole=True)[0]
+    # In this order: a rotation meanwhile is seen now, or at the next look.
+    rotated = _modified(f"{path}.1")
     stream = _opened(path, owner, problems)
-    if stream is None:
-        return texts, dict(place or {"inode": 0, "offset": 0, "size": 0})
+    now = os.fstat(stream.fileno()) if stream is not None else None
+    texts, emptied = _rest(f"{path}.1", owner, place, now) if place else ([], False)
+    if stream is None or now is None:
+        return texts, dict(place or {"inode": 0, "offset": 0, "size": 0, "rotated": rotated})
     with stream:
-        found = os.fstat(stream.fileno())
-        same = place is not None and place["inode"] == found.st_ino and place["offset"] <= found.st_size
+        same = place is not None and place["inode"] == now.st_ino and place["offset"] <= now.st_size and not emptied
         offset = int(place["offset"]) if place is not None and same else 0
-        lines, end = _complete(stream, offset, found.st_size, whole=place is None)
-        return texts + lines, {"inode": found.st_ino, "offset": end, "size": found.st_size}
+        lines, end = _complete(stream, offset, now.st_size, whole=place is None)
+        return texts + lines, {"inode": now.st_ino, "offset": end, "size": now.st_size, "rotated": rotated}
+
+
+def _rest(path: str, owner: int, place: Mapping[str, Any], now: os.stat_result | None) -> tuple[list[str], bool]:
+    """What was logged behind a place before the log was rotated, and whether it was emptied for that."""
+    before = _opened(path, owner, [])
+    if before is None:
+        return [], False
+    with before:
+        found = os.fstat(before.fileno())
+        renamed = found.st_ino == place["inode"] and (now is None or now.st_ino != found.st_ino)
+        # A log that is as long as its copy is about to be emptied: what it holds is read from itself.
+        emptied = now is not None and now.st_ino == place["inode"] and now.st_size < found.st_size
+        copied = emptied and found.st_mtime_ns != place.get("rotated", 0)
+        if not (renamed or copied) or found.st_size < place["offset"]:
+            return [], False
+        return _complete(before, place["offset"], found.st_size, whole=True)[0], copied
+
+
+def _modified(path: str) -> int:
+    """When a file was written to last, in nanoseconds; 0 where there is none."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _complete(stream: Any, offset: int, size: int, whole: bool) -> tuple[list[str], int]:

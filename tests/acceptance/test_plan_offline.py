@@ -84,7 +84,6 @@ def test_the_faults_of_the_command_are_found_each_with_its_fix(folder: Path) -> 
         ("error", "served-name-lost", "set model.name: code2sql"),
         ("warning", "kv-pool-shared", "remove max_total_tokens"),
         ("warning", "parallelism-repeated", "keep tensor_parallel_size and remove tp_size"),
-        ("warning", "log-unrotated", "set inference_supervisor: systemd"),
         ("info", "predecessor-overlap", "a port and GPUs of its own"),
     ):
         at = next(number for number, line in enumerate(lines) if line.split()[:2] == [severity, identifier])

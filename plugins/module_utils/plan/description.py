@@ -16,17 +16,16 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 PROMPTS_FROM = 2  # --log-requests-level from which prompts are in the log (its help text)
 
 
-def description_findings(service: Service, supervisor: str) -> list[Finding]:
+def description_findings(service: Service) -> list[Finding]:
     """Findings about a service and its predecessor.
 
     Args:
         service: as the inventory describes it.
-        supervisor: what keeps it alive on its hosts.
     """
     where = f"inference_services[{service.name}]"
     found = [
         *_launch(where, service),
-        *_exposure(where, service, supervisor),
+        *_exposure(where, service),
         *_served_name(where, service),
         *_overlap(where, service),
     ]
@@ -104,7 +103,7 @@ def _gateless(engine: str, options: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield name, "the engine then speaks TLS"
 
 
-def _exposure(where: str, service: Service, supervisor: str) -> Iterator[Finding]:
+def _exposure(where: str, service: Service) -> Iterator[Finding]:
     """What others get to see: the port, the log, a proxy."""
     if service.host in ANY_ADDRESS:
         yield finding(
@@ -136,13 +135,6 @@ def _exposure(where: str, service: Service, supervisor: str) -> Iterator[Finding
             f"{where}.environment_variables",
             "LLaMA-Factory writes every request to the log unless it is told not to",
             'set API_VERBOSE: "0"',
-        )
-    if supervisor == "process":
-        yield finding(
-            "log-unrotated",
-            "inference_supervisor",
-            f"services/{service.name}/logs/service.log grows until the service is started again: nothing rotates it",
-            "set inference_supervisor: systemd, whose journal is bounded, or rotate it with logrotate (copytruncate)",
         )
     named = [name for name in service.environment_variables if name.lower() in PROXIES]
     for name in named:

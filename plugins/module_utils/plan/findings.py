@@ -22,7 +22,7 @@ CATALOGUE: dict[str, str] = {
     "open-without-key": WARNING,
     "port-privileged": ERROR,
     "prompts-logged": WARNING,
-    "log-unrotated": WARNING,
+    "log-unrotated": INFO,
     "proxy-variables": WARNING,
     # the engine's options
     "option-unknown": ERROR,

@@ -21,6 +21,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration imp
     adoption_finding,
     as_if_ended,
     by_hand_finding,
+    log_finding,
     started_by_hand,
     to_adopt,
 )
@@ -81,7 +82,7 @@ def plan_host(
     for service in resolved:
         hand = by_hand.get(service.name, ())
         # An overlap with a predecessor that runs already is what `hand` says, and better: nobody stops that one.
-        described = [one for one in description_findings(service, supervisor) if not (hand and one.id == OVERLAP)]
+        described = [one for one in description_findings(service) if not (hand and one.id == OVERLAP)]
         own = [*hand, *unavailable.get(service.name, ()), *described]
         own += _shared(service, resolved, around.host.gpus)
         for role, one in with_predecessors([service]):
@@ -126,7 +127,7 @@ def _as_services_will_find_it(
             listener, say = started_by_hand(service, host), by_hand_finding
         if listener is not None:
             host = as_if_ended(host, service.name, listener)
-            found[service.name] = (say(where, listener),)
+            found[service.name] = (say(where, listener), *([log_finding(where, listener)] if listener.log else []))
     return dataclasses.replace(around, host=host), found
 
 

@@ -120,6 +120,17 @@ def adoption_finding(where: str, listener: Listener) -> Finding:
     )
 
 
+def log_finding(where: str, listener: Listener) -> Finding:
+    """A log that grows until the disk is full."""
+    return finding(
+        "log-unrotated",
+        f"{where}.port",
+        f"{listener.who} writes to {listener.log}, which nothing rotates",
+        "nothing to do once it is replaced: the log of what is deployed is bounded, and so is that of what a rollback "
+        "starts again, where the host has logrotate",
+    )
+
+
 def started_by_hand(service: Service, host: HostFacts) -> Listener | None:
     """The predecessor where somebody started it by hand: on its port, and computing on one of its GPUs.
 

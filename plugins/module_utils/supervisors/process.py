@@ -1,6 +1,7 @@
 """A host without systemd: the service is a process group of its own, known by a pid file and its start time.
 
-Nothing starts it again when it dies or when the host boots: the next deployment does.
+Nothing starts it again when it dies or when the host boots: the next deployment does. Beside it a small program keeps
+its log from filling the disk.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.program_text import source_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     LAUNCH_FILE,
     RELEASE_VARIABLE,
     StagedRelease,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.logrotate import log_files
 
 TAIL_BYTES = 64 * 1024
 FAMILY_GRACE = 5  # seconds for the children of a process that has ended, before they are killed
@@ -36,6 +43,7 @@ class ProcessSupervisor:
         self.pid_file = os.path.join(folder.path, "pid.json")
         self.log = os.path.join(folder.logs, "service.log")
         self._child: subprocess.Popen[bytes] | None = None  # known to the run that started it
+        self._rotating: list[subprocess.Popen[bytes]] = []
 
     def state(self) -> RunState:
         """The process that the pid file names, when pid, start time and boot are the same, and its session's others."""
@@ -55,8 +63,10 @@ class ProcessSupervisor:
         """Run the release's launch script in a session of its own, its output in the log file."""
         os.makedirs(self.folder.logs, mode=0o750, exist_ok=True)
         if os.path.exists(self.log):
+            log_rotation.shift(self.log)
             os.replace(self.log, f"{self.log}.1")
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+        # Appending: what writes on at its old place makes a file of holes when the log is emptied under it.
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
         try:
             # The child outlives this module: own session, no descriptor of ours, and nobody waits for it.
             self._child = subprocess.Popen(
@@ -76,6 +86,19 @@ class ProcessSupervisor:
         except BaseException:
             os.killpg(self._child.pid, signal.SIGKILL)  # nobody would ever know of it
             raise
+        self._rotate(self._child.pid, staged)
+
+    def _rotate(self, pid: int, staged: StagedRelease) -> None:
+        """Have the log kept bounded while the process lives, and the file that an adopted one writes to as its user."""
+        adopted = staged.release.adopted
+        started = procfs.start_time_of(pid)
+        own = {"user": adopted["uid"], "group": adopted["gid"], "extra_groups": adopted["groups"]} if adopted else {}
+        jobs: list[tuple[str, dict[str, Any]]] = [(self.log, {})]
+        jobs += [(path, own if os.geteuid() == 0 else {}) for path in log_files(adopted.get("log", {}).values())]
+        for path, identity in jobs:
+            # Without it the log grows, and the service is none the worse.
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                self._rotating.append(_rotating(path, pid, started, identity))
 
     def _record(self, pid: int, release_id: str) -> None:
         started = procfs.read_process(pid)
@@ -115,3 +138,24 @@ class ProcessSupervisor:
         except FileNotFoundError:
             return ""
         return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _rotating(path: str, pid: int, start_time: int, identity: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    """A process that rotates the log of another one for as long as that one lives."""
+    limits = (str(log_rotation.LARGEST), str(log_rotation.EVERY))
+    words = [sys.executable, "-I", "-S", "-", path, str(pid), str(start_time), *limits]
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={},
+        start_new_session=True,
+        close_fds=True,
+        **identity,
+    )
+    assert process.stdin is not None
+    with process.stdin:
+        process.stdin.write(source_of(log_rotation).encode())
+    return process

@@ -14,6 +14,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.errors import Depl
 from ansible_collections.deployer.sglang.plugins.module_utils.files import read_text, sync_directory, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE, StagedRelease
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import logrotate
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state
 
 COMMITTED = "/etc/systemd/system"
@@ -59,6 +60,7 @@ class SystemdSupervisor:
         self._write_committed(staged)
         self._start()
         systemctl("enable", self.unit)
+        logrotate.ensure(staged.release.service, staged)
 
     def commit(self, staged: StagedRelease) -> None:
         """Write the unit to /etc, enable it, and forget the one in /run; the process runs on."""
@@ -68,6 +70,7 @@ class SystemdSupervisor:
         systemctl("daemon-reload")
         # Runs already, unless it died since the gate: the candidate was not to be started again, this unit is.
         systemctl("start", self.unit)
+        logrotate.ensure(staged.release.service, staged)
 
     def install(self, staged: StagedRelease) -> None:
         """Have the release started at boot, and nothing now: it runs already, and not by this unit."""

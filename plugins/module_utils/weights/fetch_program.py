@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import zipfile
 from types import ModuleType
-from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.program_text import source_of
 from ansible_collections.deployer.sglang.plugins.module_utils.weights import fetch_child
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.fetch_child import (
     attempts,
@@ -49,17 +48,9 @@ def sources() -> dict[str, str]:
     return {
         "__main__.py": f"from {main.__name__} import main\n\nmain()\n",
         **{f"{package}/__init__.py": "" for package in packages},
-        **{_path(module): _text(module) for module in MODULES},
+        **{_path(module): source_of(module) for module in MODULES},
     }
 
 
 def _path(module: ModuleType) -> str:
     return module.__name__.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
-
-
-def _text(module: ModuleType) -> str:
-    """From wherever modules are loaded: a folder, a wheel, Ansible's archive, its loader of collections (as bytes)."""
-    loader: Any = getattr(module.__spec__, "loader", None)
-    text = loader.get_source(module.__name__) if hasattr(loader, "get_source") else None
-    text = inspect.getsource(module) if text is None else text
-    return text.decode() if isinstance(text, bytes) else str(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils import host_probe, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.adopt import Adoptable
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.facts import RECORD
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.host_facts import HostFacts, Listener, Running
@@ -211,3 +213,18 @@ def test_a_name_that_does_not_resolve_has_no_address(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     assert read_host(str(tmp_path), [], []).address == ""
+
+
+@pytest.mark.parametrize(("rotated", "said"), [(False, True), (True, False)])
+def test_a_log_of_what_was_started_by_hand_is_told_where_nothing_rotates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rotated: bool, said: bool
+) -> None:
+    log = tmp_path / "code2sql_8001.log"
+    log.write_text("")
+    found = Adoptable("llamafactory", "pid 9 of me", frozenset({9}), log=str(log), automatic=True)
+    monkeypatch.setattr(host_probe, "look", lambda *_: found)
+    monkeypatch.setattr(host_probe.logrotate, "rotates", lambda _: rotated)
+    listener = host_probe._adoptable(Listener(8001, "pid 9 of me"), {}, [8001])
+    assert (listener.adopts, listener.log) == ("llamafactory", str(log) if said else "")
+    monkeypatch.setattr(host_probe, "look", lambda *_: dataclasses.replace(found, log="a pipe"))
+    assert host_probe._adoptable(Listener(8001, "pid 9 of me"), {}, [8001]).log == ""

@@ -65,7 +65,11 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "open-without-key": service(host="0.0.0.0"),
     "port-privileged": service(port=80),
     "prompts-logged": options(log_requests=True, log_requests_level=2),
-    "log-unrotated": {"services": [{}], "supervisor": "process"},
+    "log-unrotated": host(
+        listeners=(
+            Listener(8001, "LLaMA-Factory, pid 9 of me", pids=(9,), adopts="llamafactory", log="/home/me/a.log"),
+        )
+    ),
     "proxy-variables": service(environment_variables={"HTTP_PROXY": "http://proxy:3128"}),
     "option-unknown": options(max_runing_requests=1),
     "option-value": options(max_running_requests="two"),

@@ -15,9 +15,9 @@ BEFORE = {**LLAMAFACTORY, "port": 8000, "model": {"name": "code2sql", "source": 
 UNNAMED = {"source": MODEL}
 
 
-def found(supervisor: str = "systemd", **changes: Any) -> dict[str, Finding]:
+def found(**changes: Any) -> dict[str, Finding]:
     """The findings of a service, by id; of each id one."""
-    findings = description_findings(described(changes)[0], supervisor)
+    findings = description_findings(described(changes)[0])
     assert len({one.id for one in findings}) == len(findings)
     return {one.id: one for one in findings}
 
@@ -133,12 +133,6 @@ def test_prompts_are_logged_from_level_two_and_where_no_level_is_given(options: 
 )
 def test_llamafactory_logs_prompts_unless_it_is_told_not_to(variables: dict[str, Any], logged: bool) -> None:
     assert ("prompts-logged" in found(**LLAMAFACTORY, options={}, environment_variables=variables)) == logged
-
-
-def test_a_log_of_the_process_supervisor_is_not_rotated() -> None:
-    (one,) = found("process").values()
-    assert (one.id, one.subject) == ("log-unrotated", "inference_supervisor")
-    assert "services/code2sql/logs/service.log" in one.message
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "All_Proxy"])

@@ -75,7 +75,6 @@ def test_the_teams_own_command_is_told_what_is_wrong_with_it() -> None:
         "kv-pool-shared": (WARNING, f"{KEY}.options.max_running_requests", "remove max_total_tokens"),
         "kv-pool-capped": (WARNING, f"{KEY}.options.max_total_tokens", "remove it"),
         "parallelism-repeated": (WARNING, f"{KEY}.options", "keep tensor_parallel_size and remove tp_size"),
-        "log-unrotated": (WARNING, "inference_supervisor", "set inference_supervisor: systemd"),
         "open-without-key": (WARNING, f"{KEY}.host", "listen on an internal address (host:)"),
         "predecessor-overlap": (INFO, f"{KEY}.predecessor", "a port and GPUs of its own"),
         "chat-template-differs": (WARNING, f"{KEY}.predecessor.options.template", "options.chat_template"),
@@ -118,7 +117,7 @@ def test_mended_step_by_step_nothing_is_left_but_what_was_accepted() -> None:
     service["options"]["max_running_requests"] = 100
     mended()
     supervisor = "systemd"
-    mended("log-unrotated")
+    mended()
     service["host"] = "10.0.0.5"
     mended("open-without-key")
     assert left == {"chat-template-differs", "sampling-differs"}
@@ -355,6 +354,17 @@ def test_what_a_rollout_adopts_counts_as_ended_whatever_the_description_says_of_
     (said,) = [one for one in plan.findings if one.id == "service-adopted"]
     assert (said.severity, said.message.partition(" serves")[0]) == (INFO, "LLaMA-Factory, pid 42 of me")
     assert not {one.id for one in plan.findings} & {"gpu-busy", "port-taken", "predecessor-by-hand"}
+
+
+def test_a_log_that_nothing_rotates_is_told_of_what_was_started_by_hand_and_of_nothing_else() -> None:
+    listener = Listener(8001, "LLaMA-Factory, pid 42 of me", pids=(42,), adopts="llamafactory", log="/home/me/a.log")
+    (said,) = [one for one in planned(host=host_facts(listeners=(listener,))).findings if one.id == "log-unrotated"]
+    assert (said.severity, said.subject) == (INFO, f"{KEY}.port")
+    assert said.message == "LLaMA-Factory, pid 42 of me writes to /home/me/a.log, which nothing rotates"
+    rotated = dataclasses.replace(listener, log="")
+    for host in (host_facts(listeners=(rotated,)), host_facts()):
+        for supervisor in ("process", "systemd"):
+            assert "log-unrotated" not in ids(planned(host=host, supervisor=supervisor))
 
 
 def test_memory_that_no_process_shows_is_the_service_s_that_runs_there() -> None:

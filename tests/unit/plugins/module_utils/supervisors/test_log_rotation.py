@@ -1,0 +1,185 @@
+"""A log that nobody else rotates does not fill the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.deployer.sglang.plugins.module_utils import procfs
+from ansible_collections.deployer.sglang.plugins.module_utils.log_reader import read_file
+from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation, supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import stop, wait_until
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.log_rotation import (
+    keep_bounded,
+    rotate,
+    shift,
+)
+from tests.doubles.released_host import SERVICE, ReleasedHost
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A log that is being written, and its writer's descriptor."""
+    path = tmp_path / "service.log"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+    yield path, descriptor
+    os.close(descriptor)
+
+
+def test_a_log_is_copied_and_emptied_and_its_writer_goes_on(log: tuple[Path, int]) -> None:
+    path, writer = log
+    os.write(writer, b"one\n")
+    rotate(writer, str(path))
+    os.write(writer, b"two\n")
+    assert path.read_bytes() == b"two\n"
+    copy = Path(f"{path}.1")
+    assert copy.read_bytes() == b"one\n" and copy.stat().st_mode & 0o777 == 0o640
+    assert not Path(f"{path}.part").exists()
+
+
+def test_so_many_logs_are_kept(log: tuple[Path, int]) -> None:
+    path, writer = log
+    for number in range(6):
+        os.write(writer, f"{number}\n".encode())
+        rotate(writer, str(path), kept=3)
+    assert [Path(f"{path}.{at}").read_text() for at in (1, 2, 3)] == ["5\n", "4\n", "3\n"]
+    assert not Path(f"{path}.4").exists()
+    shift(str(path), kept=3)
+    assert [Path(f"{path}.{at}").exists() for at in (1, 2, 3)] == [False, True, True]
+
+
+def test_who_follows_the_log_loses_nothing(log: tuple[Path, int]) -> None:
+    path, writer = log
+    problems: list[str] = []
+    os.write(writer, b"1\n")
+    lines, place = read_file(str(path), 0, None, problems)
+    os.write(writer, b"2\n3\n")
+    rotate(writer, str(path))
+    os.write(writer, b"4\n")
+    more, place = read_file(str(path), 0, place, problems)
+    os.write(writer, b"5\n")
+    last, place = read_file(str(path), 0, place, problems)
+    assert (lines, more, last, problems) == (["1"], ["2", "3", "4"], ["5"], [])
+
+
+def test_a_log_that_somebody_emptied_does_not_bring_an_old_one_back(log: tuple[Path, int]) -> None:
+    path, writer = log
+    os.write(writer, b"old\nolder and longer\n")
+    rotate(writer, str(path))
+    os.write(writer, b"new\n")
+    _, place = read_file(str(path), 0, None, [])
+    os.ftruncate(writer, 0)
+    os.write(writer, b"n\n")
+    assert read_file(str(path), 0, place, [])[0] == ["n"]
+
+
+def test_a_link_at_the_place_of_the_copy_is_not_followed(log: tuple[Path, int], tmp_path: Path) -> None:
+    path, writer = log
+    (tmp_path / "precious").write_text("mine")
+    for name in (f"{path}.part", f"{path}.1"):
+        Path(name).symlink_to(tmp_path / "precious")
+    os.write(writer, b"one\n")
+    rotate(writer, str(path))
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert Path(f"{path}.1").read_text() == "one\n" and not Path(f"{path}.1").is_symlink()
+
+
+def test_on_a_full_disk_the_oldest_log_goes_and_at_last_the_one_that_grows(
+    log: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, writer = log
+    Path(f"{path}.4").write_text("oldest")
+    os.write(writer, b"x" * 150)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log_rotation, "_copy", full)
+    log_rotation._rotate_or_cut(writer, str(path), largest=100, kept=4)
+    assert not Path(f"{path}.4").exists() and path.stat().st_size == 150
+    os.write(writer, b"x" * 100)
+    log_rotation._rotate_or_cut(writer, str(path), largest=100, kept=4)
+    assert path.stat().st_size == 0 and not Path(f"{path}.part").exists()
+
+
+def test_it_goes_on_as_long_as_the_process_and_ends_with_it(log: tuple[Path, int]) -> None:
+    path, writer = log
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        start = procfs.start_time_of(process.pid)
+        thread = threading.Thread(target=keep_bounded, args=(str(path), process.pid, start, 10, 4, 0.05))
+        thread.start()
+        os.write(writer, b"more than ten bytes\n")
+        assert wait_until(lambda: Path(f"{path}.1").exists(), 20)
+        assert thread.is_alive()
+        process.communicate(b"\n")
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_another_process_with_the_same_number_is_not_waited_for(log: tuple[Path, int]) -> None:
+    path, _ = log
+    keep_bounded(str(path), os.getpid(), procfs.start_time_of(os.getpid()) - 1)
+
+
+CHATTY = """#!/bin/sh
+exec {python} -c 'import time
+while True:
+    print("a line of the log " * 5, flush=True)
+    time.sleep(0.002)'
+"""
+
+
+def test_a_process_of_this_supervisor_has_its_log_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_rotation, "LARGEST", 5000)
+    monkeypatch.setattr(log_rotation, "EVERY", 0.05)
+    host = ReleasedHost(tmp_path)
+    host.stage("one")
+    launch = Path(host.folder.release("one")) / "launch.sh"
+    launch.write_text(CHATTY.format(python=sys.executable))
+    supervisor = supervisor_for("process", SERVICE, host.folder)
+    supervisor.start_candidate(load_release(host.folder.release("one")))
+    try:
+        logs = Path(host.folder.logs)
+        assert wait_until(lambda: (logs / "service.log.3").exists(), 60)
+        sizes = [path.stat().st_size for path in logs.iterdir()]
+        # No holes: what is appended begins at the start of the emptied file.
+        assert b"\0" not in (logs / "service.log.1").read_bytes()
+        assert sum(sizes) < 20 * 5000
+        assert {path.name for path in logs.iterdir()} <= {"service.log", "service.log.part"} | {
+            f"service.log.{at}" for at in (1, 2, 3, 4)
+        }
+    finally:
+        stop(supervisor, host.port, 5)
+    (rotating,) = supervisor._rotating  # type: ignore[attr-defined]
+    assert rotating.wait(20) == 0
+
+
+def test_the_file_that_an_adopted_release_writes_to_is_rotated_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_rotation, "LARGEST", 5000)
+    monkeypatch.setattr(log_rotation, "EVERY", 0.05)
+    own = tmp_path / "home" / "code2sql_8001.log"
+    own.parent.mkdir()
+    host = ReleasedHost(tmp_path / "root")
+    place = Path(host.folder.release(host.stage("one")))
+    (place / "launch.sh").write_text(CHATTY.format(python=sys.executable).replace("exec ", f"exec >>{own} "))
+    staged = load_release(str(place))
+    who = {"uid": os.getuid(), "gid": os.getgid(), "groups": []}
+    adopted = {"by": "hand", **who, "log": {"stdout": str(own), "stderr": str(own)}}
+    supervisor = supervisor_for("process", SERVICE, host.folder)
+    supervisor.start_candidate(replace(staged, release=replace(staged.release, adopted=adopted)))
+    try:
+        assert wait_until(lambda: own.with_name(f"{own.name}.2").exists(), 60)
+    finally:
+        stop(supervisor, host.port, 5)
+    assert [one.wait(20) for one in supervisor._rotating] == [0, 0]  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.service import (
 )
 
 # These end up in paths, units and scripts, too (description_problems.NAME).
+JOURNAL_SIZE = re.compile(r"[1-9][0-9]{0,5}[KMGT]")  # journald.conf(5)
 FOLDER = re.compile(r"(/[A-Za-z0-9._+-]+)+/?")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -61,6 +62,7 @@ SETTINGS = (
     "inference_environments",
     "inference_findings",
     "inference_hub_variables",
+    "inference_journal_max_size",
     "inference_root",
     "inference_services",
     "inference_supervisor",
@@ -323,7 +325,9 @@ def findings_problems(policy: Any) -> list[str]:
     return problems.found
 
 
-def placement_problems(root: Any, user: Any, supervisor: Any = "systemd", textfiles: Any = "") -> list[str]:
+def placement_problems(
+    root: Any, user: Any, supervisor: Any = "systemd", textfiles: Any = "", journal: Any = ""
+) -> list[str]:
     """What is wrong with where and as whom services run and are told of, a line each with key and fix."""
     problems = Problems()
     if supervisor not in SUPERVISORS:
@@ -334,4 +338,9 @@ def placement_problems(root: Any, user: Any, supervisor: Any = "systemd", textfi
         problems.text(
             "inference_textfile_directory", textfiles, FOLDER, "the path of node_exporter's folder, or nothing"
         )
+    if journal != "":
+        problems.text("inference_journal_max_size", journal, JOURNAL_SIZE, "a size such as 4G, or nothing")
+        if supervisor == "process":
+            fix = "remove it: without systemd a service's log is rotated beside it"
+            problems.add("inference_journal_max_size", "is of systemd's journal, which has no part in these logs", fix)
     return problems.found

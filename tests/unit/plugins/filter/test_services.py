@@ -81,7 +81,11 @@ def test_a_setting_that_is_misspelled_is_named() -> None:
     assert "inference_supervisor: is 'upstart'" in FILTERS["placement_problems"](["/opt/x", "me", "upstart"])[0]
     relative = FILTERS["placement_problems"](["/opt/x", "me", "systemd", "textfile"])
     assert [line.split(":")[0] for line in relative] == ["inference_textfile_directory"]
-    assert FILTERS["placement_problems"](["/opt/x", "me", "systemd", ""]) == []
+    assert FILTERS["placement_problems"](["/opt/x", "me", "systemd", "", "4G"]) == []
+    (endless,) = FILTERS["placement_problems"](["/opt/x", "me", "systemd", "", "endless"])
+    assert endless.startswith("inference_journal_max_size: is 'endless'")
+    (elsewhere,) = FILTERS["placement_problems"](["/opt/x", "me", "process", "", "4G"])
+    assert "rotated beside it" in elsewhere
 
 
 def test_a_judgement_of_no_finding_is_named() -> None:

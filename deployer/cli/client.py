@@ -25,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
 @on_hosts("service", "check")
 def client(
     options: Options,
-    into: Annotated[str, typer.Option("--into", metavar="FOLDER", help="Where to keep them.")] = "client",
+    into: Annotated[
+        str, typer.Option("--into", metavar="FOLDER", help="The folder to write on this machine.")
+    ] = "client",
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that were changed there.")] = False,
 ) -> None:
     """Fetch test programs, a usage guide (English, Chinese) and Python access of each service, as its release has them.

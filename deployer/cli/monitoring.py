@@ -24,7 +24,9 @@ def add_to(app: typer.Typer) -> None:
 @on_hosts("service", "check")
 def monitoring(
     options: Options,
-    into: Annotated[Path, typer.Option("--into", help="The folder to write on this machine.")] = Path("monitoring"),
+    into: Annotated[Path, typer.Option("--into", metavar="FOLDER", help="The folder to write on this machine.")] = Path(
+        "monitoring"
+    ),
 ) -> None:
     """Write targets and alert rules for Prometheus and a dashboard for Grafana; change nothing on hosts.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from deployer.cli.main import app
 from tests.documented.blocks import Command, Step, read, written
@@ -72,14 +72,19 @@ def test_a_documented_command_is_one_that_the_command_line_takes(command):
     words = shlex.split(command.line)
     if words[:3] != PYTHON:
         return
-    group = typer.main.get_command(app)
-    context = click.Context(group)
-    words = words[3:]
-    while isinstance(group, click.Group):
-        name, found, words = group.resolve_command(context, words)
-        assert found is not None, f"there is no {name}"
-        group, context = found, click.Context(found, parent=context, info_name=name)
-    group.make_context(group.name, words, parent=context.parent)  # parses, and runs nothing
+    group, words = typer.main.get_command(app), words[3:]
+    while isinstance(group, TyperGroup):
+        if words[0] not in group.commands and group.name == "lock":  # `lock NAME` is `lock environment NAME`
+            words = ["environment", *words]
+        assert words[0] in group.commands, f"there is no {words[0]}"
+        group, words = group.commands[words[0]], words[1:]
+    if "--help" not in words:
+        group.make_context(group.name, list(words))  # parses, and runs nothing
+
+
+def test_an_option_that_there_is_not_is_none_that_the_command_line_takes():
+    with pytest.raises(Exception, match="--no-such-option"):
+        typer.main.get_command(app).commands["plan"].make_context("plan", ["--no-such-option"])
 
 
 def test_every_command_is_documented():

@@ -39,7 +39,9 @@ def test_a_child_reads_what_was_typed_as_often_as_it_likes(tmp_path: Path) -> No
 
 
 def test_it_is_gone_with_the_terminal(tmp_path: Path) -> None:
-    waits = PROGRAM.replace('print("end", path)', 'print("end", path, flush=True); import time; time.sleep(60)')
+    # Whatever the tests themselves were started with.
+    own = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + PROGRAM
+    waits = own.replace('print("end", path)', 'print("end", path, flush=True); import time; time.sleep(60)')
     child = pexpect.spawn(sys.executable, ["-c", waits], cwd=str(tmp_path), encoding="utf-8", timeout=60)
     for prompt in ("sudo password: ", "vault password: "):
         child.expect(prompt)

@@ -63,11 +63,12 @@ def test_outside_of_the_main_thread_nothing_is_counted() -> None:
 
 
 def test_a_terminal_that_is_gone_counts_as_a_request_to_end_unless_that_is_ignored() -> None:
-    with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert interrupts.at_once
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves were started with
     try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.at_once
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         with Interrupts() as interrupts:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not interrupts.requested

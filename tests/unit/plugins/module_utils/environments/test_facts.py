@@ -96,27 +96,25 @@ def test_an_unreadable_record_is_an_error(tmp_path: Path, content: str) -> None:
     assert str(tmp_path / RECORD) in error.value.problem
 
 
-def test_what_others_could_have_put_there_does_not_run_as_root(tmp_path: Path) -> None:
-    python = tmp_path / "env" / "bin" / "python"
+def test_what_others_could_have_put_there_does_not_run_as_root(open_path: Path) -> None:
+    python = open_path / "env" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    said = tmp_path / "who"
+    said = open_path / "who"
     said.touch(0o666)
     said.chmod(0o666)
     python.write_text(f"#!/bin/sh\n(id -un; env) > {said}; echo version=3.12.1\n")
     python.chmod(0o755)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
     python.parent.chmod(0o777)
-    (tmp_path / "link").symlink_to("env")
+    (open_path / "link").symlink_to("env")
     if os.geteuid() == 0:
         os.environ["A_TOKEN"] = "secret"
         try:
-            assert inspect_prefix(tmp_path / "link").python == "3.12.1"
+            assert inspect_prefix(open_path / "link").python == "3.12.1"
         finally:
             del os.environ["A_TOKEN"]
         assert said.read_text().startswith("nobody") and "secret" not in said.read_text()
         os.chown(python.parent, 1, 1)
-        inspect_prefix(tmp_path / "link")
+        inspect_prefix(open_path / "link")
         assert said.read_text().splitlines()[0] == pwd.getpwuid(1).pw_name
 
 

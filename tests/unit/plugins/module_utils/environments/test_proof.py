@@ -50,11 +50,11 @@ def test_asks_the_engine_itself_where_there_are_gpus(tmp_path: Path, monkeypatch
         prove(broken, {"sglang": "0.5.23"})
 
 
-def test_runs_without_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = tmp_path / "nvidiactl"
+def test_runs_without_rights(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_path / "nvidiactl"
     device.touch()
     monkeypatch.setattr(proof, "NVIDIA_DEVICE", str(device))
-    prefix = prefix_that(tmp_path / "env", 'if [ "$2" = -m ]; then id -un; test -w "$HOME" && test -w .; fi')
+    prefix = prefix_that(open_path / "env", 'if [ "$2" = -m ]; then id -un; test -w "$HOME" && test -w .; fi')
     said = prove(prefix, {"sglang": "0.5.23"})["sglang"]
     assert said == "nobody" or proof.os.geteuid() != 0
 

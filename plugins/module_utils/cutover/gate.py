@@ -13,7 +13,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.deadline i
     first_timeout,
     weight_bytes,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import PORT, classify, clean
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import CRASH, PORT, classify, clean
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named, readiness_of
 from ansible_collections.deployer.sglang.plugins.module_utils.redaction import redacted, secrets_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
@@ -265,13 +265,13 @@ def _still_alive(subject: Subject, started: RunState) -> None:
 
 
 def _died(subject: Subject, now: RunState, why: str) -> GateFailure:
-    """That its process is gone; where its log says that somebody else has its port, with who that is."""
+    """That its process is gone; where its log proves no other cause, with who has its port instead."""
     failed = GateFailure("process", why, subject.log, now.exit)
     port = subject.staged.release.port
-    others = procfs.foreign_listeners(port, now.pids) if failed.failure.kind == PORT else ""
-    return (
-        GateFailure("process", f"{why}; port {port} is held by {others}", subject.log, now.exit) if others else failed
-    )
+    others = procfs.foreign_listeners(port, now.pids) if failed.failure.kind in (PORT, CRASH) else ""
+    if not others:
+        return failed
+    return GateFailure("process", f"{why}; port {port} is held by {others}", subject.log, now.exit)
 
 
 def _death(now: RunState, started: RunState) -> str:

@@ -6,9 +6,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium tmux prometheus logrotate
+TEST_PACKAGES := debootstrap systemd-container iproute2 nftables openssh-client python3-venv git rsync chromium tmux logrotate
 # Most of them wait for something; labs have a machine to themselves.
 UNIT := $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4
+# Programs of a package that would start a server if it were installed; without them their tests are skipped.
+PROMETHEUS := $(VENV)/prometheus/usr/bin
+export PATH := $(CURDIR)/$(PROMETHEUS):$(PATH)
 DEMO_INVENTORY := inventory/local/hosts.yml
 
 .PHONY: help
@@ -51,6 +54,9 @@ test-packages:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES); \
 	fi
 
+$(PROMETHEUS)/prometheus: | $(VENV)/.development
+	-@cd $(VENV) && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm prometheus_*.deb
+
 .PHONY: lint
 lint: $(VENV)/.development  ## ruff, yamllint, ansible-lint (profile production), mypy.
 	$(BIN)/ruff check .
@@ -61,16 +67,16 @@ lint: $(VENV)/.development  ## ruff, yamllint, ansible-lint (profile production)
 	$(BIN)/mypy plugins/module_utils demo/*.py
 
 .PHONY: unit
-unit: $(VENV)/.development  ## Tests that need neither root nor hosts.
+unit: $(PROMETHEUS)/prometheus $(VENV)/.development  ## Tests that need neither root nor hosts.
 	$(UNIT)
 
 .PHONY: test
-test: test-packages lint  ## Everything: lint, unit tests, and the lab with the real engines.
+test: test-packages lint $(PROMETHEUS)/prometheus  ## Everything: lint, unit tests, and the lab with the real engines.
 	$(UNIT)
 	$(BIN)/python -m pytest tests --ignore tests/unit
 
 .PHONY: test-all
-test-all: test-packages lint  ## The same with long and repeated trials.
+test-all: test-packages lint $(PROMETHEUS)/prometheus  ## The same with long and repeated trials.
 	$(UNIT) -m ''
 	$(BIN)/python -m pytest tests --ignore tests/unit -m ''
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.client_kit import KIT_FILES
+from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.api.answers import NOT_ASKED
 from deployer.api.base import Answer, HostAnswer, known_services
 from deployer.client_kits import folders
@@ -78,26 +79,52 @@ def client_of(
         check: write nothing.
         force: overwrite what was changed there.
     Raises:
-        DeployError: a service that is named is on no host, or a folder cannot be read or written.
+        DeployError: a service that is named is on no host.
     """
     raws = {name: host.reports.get(results.CLIENT, {}) for name, host in summary.hosts.items()}
-    present = [str(one["service"]) for raw in raws.values() for one in raw.get("kits", ())]
+    told = {name: _kits_of(raw.get("kits", [])) for name, raw in raws.items()}
+    present = [str(one["service"]) for kits in told.values() for one in kits or ()]
     wanted = known_services(services if present else (), present)
     hosts = {}
     for name, host in summary.hosts.items():
-        found = [one for one in raws[name].get("kits", ()) if str(one["service"]) in wanted]
-        kits = tuple(_kept(one, into, name, check, force) for one in found)
+        kits = tuple(_kept(one, into, name, check, force) for one in told[name] or () if one["service"] in wanted)
         failure = "" if raws[name] else host.failure or NOT_ASKED
+        if told[name] is None:
+            failure = "what it answered of its kits makes no sense. Fix: see what is installed there"
         hosts[name] = HostKits(name, not host.unreachable, failure, raws[name], kits)
     return Client(hosts, summary, output)
+
+
+def _kits_of(value: Any) -> list[Mapping[str, Any]] | None:
+    """The kits that a host told of; None where that is something else."""
+    if not isinstance(value, list):
+        return None
+    for one in value:
+        if not isinstance(one, Mapping) or not isinstance(one.get("service"), str):
+            return None
+        files = one.get("files", {})
+        if not one.get("problem") and not (
+            isinstance(files, Mapping) and all(isinstance(text, str) for text in files.values())
+        ):
+            return None
+    return value
 
 
 def _kept(kit: Mapping[str, Any], into: Path, host: str, check: bool, force: bool) -> ClientKit:
     service, release, engine = (str(kit.get(key) or "") for key in ("service", "release", "engine"))
     if kit.get("problem"):
         return ClientKit(service, release, engine, problem=str(kit["problem"]), fix=str(kit.get("fix") or ""))
+    try:
+        return _put(kit, into, host, check, force)
+    except DeployError as error:  # of this one alone
+        return ClientKit(service, release, engine, problem=error.problem, fix=error.fix)
+
+
+def _put(kit: Mapping[str, Any], into: Path, host: str, check: bool, force: bool) -> ClientKit:
+    service, release, engine = (str(kit.get(key) or "") for key in ("service", "release", "engine"))
     folder = folders.kit_folder(into, host, service)
-    files = {name: str(kit["files"][name]) for name in KIT_FILES if name in kit["files"]}
+    given = kit.get("files", {})
+    files = {name: given[name].encode(errors="replace").decode() for name in KIT_FILES if name in given}
     states = folders.compared(folder, files)
     changed = [name for name, one in states.items() if one == folders.CHANGED_HERE]
     if changed and not force:

@@ -31,7 +31,11 @@ def kit_folder(into: Path, host: str, service: str) -> Path:
         raise DeployError(f"a kit of host {host!r} has no place: that is no name of a folder", "rename it")
     if not NAME.fullmatch(service):
         raise DeployError(f"host {host} answered for a service {service!r}, which is no name", "look at that host")
-    return into / host / service
+    folder = into / host / service
+    for one in (folder.parent, folder):
+        if one.is_symlink():
+            raise DeployError(f"{one} is a link to somewhere else", "remove it, or give another folder: --into")
+    return folder
 
 
 def compared(folder: Path, files: Mapping[str, str]) -> dict[str, str]:

@@ -86,3 +86,23 @@ def test_some_services_alone(tmp_path: Path) -> None:
 def test_names_of_files_that_are_no_kit_s_are_not_written(tmp_path: Path) -> None:
     fetched(tmp_path, {**KIT, "files": {**KIT["files"], "../../x": "bad"}})
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {*KIT_FILES, ".kit.json"}
+
+
+@pytest.mark.parametrize(
+    "odd", [None, ["x"], [{"files": {}}], [{"service": "s", "files": None}], [{"service": "s", "files": {"a": 5}}]]
+)
+def test_an_answer_that_makes_no_sense_is_its_hosts_failure_and_keeps_nobody_from_theirs(
+    tmp_path: Path, odd: Any
+) -> None:
+    strange = HostResult("gpu2", reports={results.CLIENT: {"kits": odd}})
+    found = fetched(tmp_path, KIT, lost=(strange,))
+    assert "makes no sense" in found.hosts["gpu2"].failure
+    assert found.exit_code == 2 and found.hosts["gpu1"].kits[0].written
+
+
+def test_a_place_that_cannot_be_had_is_one_kits_problem(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "gpu1").symlink_to("elsewhere")
+    found = fetched(tmp_path, KIT, {**KIT, "service": "../../x"})
+    assert [bool(kit.problem) for kit in found.hosts["gpu1"].kits] == [True, True]
+    assert list((tmp_path / "elsewhere").iterdir()) == []

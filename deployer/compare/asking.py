@@ -47,9 +47,25 @@ FLAGS = re.compile(
 Say = Callable[[str], None]
 
 
+def api_key() -> str:
+    """The key that OPENAI_API_KEY holds, without white space around it; '' for none.
+
+    Raises:
+        DeployError: it cannot stand in a header. The key itself is not said.
+    """
+    key = os.environ.get(API_KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise DeployError(f"{API_KEY} holds characters that no API key has", "see how the variable was set")
+    return key
+
+
 def credentials() -> dict[str, str]:
-    """The header with the key that OPENAI_API_KEY holds, as OpenAI's own clients take it."""
-    key = os.environ.get(API_KEY, "")
+    """The header with the key that OPENAI_API_KEY holds, as OpenAI's own clients take it.
+
+    Raises:
+        DeployError: as `api_key` does.
+    """
+    key = api_key()
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
@@ -222,9 +238,9 @@ def _refuse_without_key(url: str, answer: httpx.Response) -> None:
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> DeployError:
-    return DeployError(
-        f"{url} does not answer: {str(error) or type(error).__name__}", "see what it logs; deployer logs"
-    )
+    # What httpx says of a request of its own that is malformed quotes its headers.
+    said = "" if isinstance(error, httpx.LocalProtocolError) else printable(str(error))
+    return DeployError(f"{url} does not answer: {said or type(error).__name__}", "see what it logs; deployer logs")
 
 
 def _said(answer: httpx.Response) -> str:

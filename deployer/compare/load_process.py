@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare import load_child
-from deployer.compare.asking import API_KEY
+from deployer.compare.asking import API_KEY, api_key
 from deployer.wording import printable
 
 # What of the operator's own environment variables the benchmark is given: it runs foreign code.
@@ -99,10 +99,10 @@ def making(maker: Maker, order: Mapping[str, Any]) -> Iterator[Answers]:
         order: what it is told.
 
     Raises:
-        DeployError: it cannot be started.
+        DeployError: it cannot be started, or the API key is none.
     """
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    variables = {**VARIABLES, **{name: os.environ[name] for name in (API_KEY,) if name in os.environ}}
+    variables = {**VARIABLES, API_KEY: api_key()}
     argv = maker.argv
     with tempfile.TemporaryDirectory(prefix="deployer-load-") as folder, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

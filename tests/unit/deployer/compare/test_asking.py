@@ -67,6 +67,31 @@ def test_a_server_that_does_not_answer_or_wants_a_key_is_named(monkeypatch: pyte
     assert identified("http://locked:8001").model == "code2sql"
 
 
+def test_white_space_around_a_key_is_not_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(asking.API_KEY, " k1\r\n")
+    assert asking.credentials() == {"Authorization": "Bearer k1"}
+    monkeypatch.setenv(asking.API_KEY, "\n")
+    assert asking.credentials() == {}
+
+
+@pytest.mark.parametrize("key", ["sk-secr\u00e9t", "sk-secret\rmore", "sk-secret\x1b"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_said(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(asking.API_KEY, key)
+    with pytest.raises(DeployError, match="OPENAI_API_KEY holds characters") as raised:
+        asking.client()
+    assert "sk-" not in str(raised.value) and raised.value.fix == "see how the variable was set"
+
+
+def test_what_httpx_says_of_its_own_headers_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def malformed(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("Illegal header value b'Bearer sk-secret'", request=request)
+
+    serve(monkeypatch, gpu1=malformed)
+    with pytest.raises(DeployError, match="does not answer: LocalProtocolError") as raised:
+        identified("http://gpu1:8001")
+    assert "sk-secret" not in str(raised.value)
+
+
 def test_what_a_server_says_does_not_act_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, gpu1=lambda request: httpx.Response(500, text="\x1b[2Jgone"))
     with pytest.raises(DeployError, match=r"answered 500 \?\[2Jgone"):

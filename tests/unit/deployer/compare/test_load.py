@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -46,7 +46,10 @@ exec sh -c "$command"
 class Chat(BaseHTTPRequestHandler):
     """Answers a single request."""
 
+    keys: ClassVar[list[str]] = []
+
     def do_POST(self) -> None:
+        self.keys.append(self.headers.get("Authorization", ""))
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -108,6 +111,18 @@ def test_the_benchmark_is_given_the_key_of_the_server_and_no_other_secret(
     given = put(url, prefix, "tells").steps[0].requests[0].error.split()
     assert {"OPENAI_API_KEY", "HF_HUB_OFFLINE", "NO_PROXY"} <= set(given)
     assert not {"AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "http_proxy"} & set(given)
+
+
+def test_the_benchmark_is_given_a_key_that_can_stand_in_a_header(
+    url: str, prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\r")
+    assert not put(url, prefix).steps[0].problem
+    assert Chat.keys[-1] == "Bearer sk-secret"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\rmore")
+    with pytest.raises(DeployError, match="OPENAI_API_KEY holds characters") as raised:
+        put(url, prefix)
+    assert "sk-secret" not in str(raised.value)
 
 
 def test_an_empty_answer_has_no_piece_and_no_token() -> None:

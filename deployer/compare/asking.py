@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from deployer.compare.exchange import exchange, parsed
 from deployer.compare.measurement import Answers, Probes, Reply, Server
 from deployer.compare.prompts import Messages, Prompts
 from deployer.wording import printable
 
 API_KEY = "OPENAI_API_KEY"
 PATIENCE = 600  # seconds for one answer: a long one of a large model, behind other clients' requests
+LOOK = 15  # seconds for what a server knows without its model
 SHORT_ANSWER = 8  # tokens of a probe
 ASKED = {"role": "user", "content": "Say hello."}
 OWN_SYSTEM = {"role": "system", "content": "Be brief."}
@@ -71,7 +73,7 @@ def credentials() -> dict[str, str]:
 
 def client() -> httpx.Client:
     """An HTTP client for servers of one's own: no proxy of the environment stands before them."""
-    return httpx.Client(timeout=httpx.Timeout(PATIENCE, connect=10), trust_env=False, headers=credentials())
+    return httpx.Client(trust_env=False, headers=credentials())
 
 
 def base_of(url: str) -> str:
@@ -104,8 +106,9 @@ def identify(http: httpx.Client, url: str, model: str = "", about: str = "") -> 
     """
     url = base_of(url)
     listed = _get(http, f"{url}/v1/models")
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    models = tuple(str(one["id"]) for one in entries or () if isinstance(one, dict) and "id" in one)
+    data = listed.get("data") if isinstance(listed, dict) else None
+    entries = data if isinstance(data, list) else []
+    models = tuple(str(one["id"]) for one in entries if isinstance(one, dict) and "id" in one)
     if not models and not model:
         raise DeployError(f"{url} lists no models at /v1/models", "name the one to ask for with --model")
     engine, version, flags = _engine(http, url)
@@ -154,15 +157,12 @@ def reply_to(http: httpx.Client, server: Server, messages: Messages, max_tokens:
         "stream": False,
     }
     url = f"{server.url}/v1/chat/completions"
-    try:
-        answer = http.post(url, json=body)
-    except httpx.HTTPError as error:
-        raise _unreachable(url, error) from error
+    answer = exchange(http, url, PATIENCE, body)
     _refuse_without_key(url, answer)
     if answer.status_code != 200:
         return Reply(error=f"{answer.status_code} {_said(answer)}")
     try:
-        return _reply(answer.json())
+        return _reply(parsed(answer.content))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         return Reply(error=f"an answer that is no chat completion: {type(error).__name__}: {error}")
 
@@ -211,23 +211,20 @@ def _engine(http: httpx.Client, url: str) -> tuple[str, str, dict[str, str]]:
 def _look(http: httpx.Client, url: str) -> dict[str, Any]:
     """A JSON object that may be there; empty where it is not."""
     try:
-        answer = http.get(url)
-        value = answer.json() if answer.status_code == 200 else {}
-    except (httpx.HTTPError, ValueError):
+        answer = exchange(http, url, LOOK)
+        value = parsed(answer.content) if answer.status_code == 200 else {}
+    except (DeployError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def _get(http: httpx.Client, url: str) -> Any:
-    try:
-        answer = http.get(url)
-    except httpx.HTTPError as error:
-        raise _unreachable(url, error) from error
+    answer = exchange(http, url, LOOK)
     _refuse_without_key(url, answer)
     if answer.status_code != 200:
         raise DeployError(f"{url} answered {answer.status_code} {_said(answer)}", "give the URL of an OpenAI API")
     try:
-        return answer.json()
+        return parsed(answer.content)
     except ValueError as error:
         raise DeployError(f"{url} did not answer with JSON", "give the URL of an OpenAI API") from error
 
@@ -235,12 +232,6 @@ def _get(http: httpx.Client, url: str) -> Any:
 def _refuse_without_key(url: str, answer: httpx.Response) -> None:
     if answer.status_code in (401, 403):
         raise DeployError(f"{url} wants another API key ({answer.status_code})", f"put it into {API_KEY}")
-
-
-def _unreachable(url: str, error: httpx.HTTPError) -> DeployError:
-    # What httpx says of a request of its own that is malformed quotes its headers.
-    said = "" if isinstance(error, httpx.LocalProtocolError) else printable(str(error))
-    return DeployError(f"{url} does not answer: {said or type(error).__name__}", "see what it logs; deployer logs")
 
 
 def _said(answer: httpx.Response) -> str:

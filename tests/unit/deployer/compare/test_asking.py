@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare import asking
-from deployer.compare.measurement import Answers, Server
+from deployer.compare.measurement import Answers, Measurement, Server, save
 from deployer.compare.prompts import Prompts, built_in
 from tests.unit.deployer.compare.servers import Double, serve
 
@@ -96,6 +98,35 @@ def test_what_a_server_says_does_not_act_on_the_terminal(monkeypatch: pytest.Mon
     serve(monkeypatch, gpu1=lambda request: httpx.Response(500, text="\x1b[2Jgone"))
     with pytest.raises(DeployError, match=r"answered 500 \?\[2Jgone"):
         identified("http://gpu1:8001")
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ("[" * 200_000, "http://gpu1:8001/v1/models did not answer with JSON"),
+        ('{"data": 5}', "http://gpu1:8001 lists no models"),
+        ('{"data": {"id": 5}}', "http://gpu1:8001 lists no models"),
+    ],
+)
+def test_a_list_of_models_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, models: str, problem: str) -> None:
+    serve(monkeypatch, gpu1=lambda request: httpx.Response(200, text=models))
+    with pytest.raises(DeployError, match=problem):
+        identified("http://gpu1:8001")
+
+
+@pytest.mark.parametrize("answer", ["[" * 200_000, '{"choices": 5}', "<html>"])
+def test_an_answer_that_is_none_is_told_as_one(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    double = Double()
+    serve(monkeypatch, gpu1=lambda one: httpx.Response(200, text=answer) if one.method == "POST" else double(one))
+    assert {one.error[:33] for one in asked("http://gpu1:8001").replies} == {"an answer that is no chat complet"}
+
+
+def test_half_a_surrogate_pair_costs_no_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    double = Double(models=("mHALF",), answer=lambda prompt: "aHALF")
+    serve(monkeypatch, gpu1=lambda one: httpx.Response(200, text=double(one).text.replace("HALF", r"\ud800")))
+    answers = asked("http://gpu1:8001")
+    assert (answers.replies[0].text, identified("http://gpu1:8001").model) == ("a?", "m?")
+    save(Measurement(identified("http://gpu1:8001"), "2026-11-29T10:00:00Z", answers), tmp_path / "it.json")
 
 
 def test_everything_is_asked_at_temperature_0_by_the_served_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ def main() -> None:
     os.environ.update(order["variables"])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the benchmark prints much
+    answers.write("\n")  # what a login has printed may be no whole line
 
     def say(**value: Any) -> None:
         answers.write(json.dumps(value) + "\n")
@@ -196,7 +197,7 @@ def settle(order: dict[str, Any]) -> None:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
             request, timeout=order["patience"]
         ) as it:
-            it.read()
+            it.read(READ_BUFFER)
     except OSError as error:
         raise RuntimeError(f"it did not answer a single request: {error}") from error
 

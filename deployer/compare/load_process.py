@@ -20,15 +20,18 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare import load_child
 from deployer.compare.asking import API_KEY, api_key
+from deployer.compare.exchange import parsed
 from deployer.wording import printable
 
 # What of the operator's own environment variables the benchmark is given: it runs foreign code.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSH_AUTH_SOCK")
 VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "NO_PROXY": "*", "no_proxy": "*"}
 ON_HOST = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9_.@-]*):(?P<path>/.*)")
-SSH = ("ssh", "-T", "-o", "BatchMode=yes")
+SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 LOG = 4000  # bytes of what went wrong
 NO_LOGIN = 255  # ssh's own exit code
+ENDING = 10  # seconds for what is left of a process that was ended
+ANSWERS = {"problem", "generator", "step"}
 
 Answers = Callable[[float, float], Iterator[Mapping[str, Any]]]
 
@@ -103,6 +106,7 @@ def making(maker: Maker, order: Mapping[str, Any]) -> Iterator[Answers]:
     """
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     variables = {**VARIABLES, API_KEY: api_key()}
+    told = json.dumps({**order, "variables": variables}).encode() + b"\n"
     argv = maker.argv
     with tempfile.TemporaryDirectory(prefix="deployer-load-") as folder, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -118,27 +122,47 @@ def making(maker: Maker, order: Mapping[str, Any]) -> Iterator[Answers]:
         lines: queue.Queue[bytes] = queue.Queue()
         reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
         reader.start()
+        over = threading.Event()
+        # By a thread: an order is longer than a pipe is, and who does not read it would be waited for without end.
+        writer = threading.Thread(target=_tell, args=(process.stdin, told, over), daemon=True)
+        writer.start()
 
         def answers(starting: float, longest: float) -> Iterator[Mapping[str, Any]]:
-            patience = starting
+            patience, silent = starting, True
             while line := _next(lines, patience):
-                yield json.loads(line)
-                patience = longest
-            if process.wait() != 0:
+                answer = _answer(line)
+                if answer is not None:
+                    yield answer
+                    patience, silent = longest, False
+            if process.wait() != 0 or silent:
                 raise _ended(maker, process.returncode, log)
 
         try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps({**order, "variables": variables}).encode() + b"\n")
-                process.stdin.flush()
             yield answers
         finally:
-            with suppress(BrokenPipeError):
-                process.stdin.close()  # which ends it on a host, too
+            over.set()
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            writer.join(ENDING)
             reader.join()
+
+
+def _tell(stream: Any, order: bytes, over: threading.Event) -> None:
+    """Say what is wanted; that the stream is closed then ends the process on a host, too."""
+    with suppress(BrokenPipeError), stream:
+        stream.write(order)
+        stream.flush()
+        over.wait()
+
+
+def _answer(line: bytes) -> Mapping[str, Any] | None:
+    """What a line says; None where it is not the benchmark's, but a greeting of the host."""
+    try:
+        value = parsed(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and ANSWERS & value.keys() else None
 
 
 def _read(stream: Any, lines: queue.Queue[bytes]) -> None:

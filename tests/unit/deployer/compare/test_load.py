@@ -205,7 +205,7 @@ def test_a_load_is_made_on_a_host_that_ssh_reaches_and_a_key_stands_in_no_comman
     # The tokenizer is a folder there, and not here.
     load = put_under_load(Server(url, "tells"), built_in(), LoadSettings((1.0,), 3), maker, "/only/there")
     assert "OPENAI_API_KEY" in load.steps[0].requests[0].error.split()
-    assert (ssh / "reached").read_text() == "-T -o BatchMode=yes -F /etc/its_config me@gpu1\n"
+    assert (ssh / "reached").read_text() == "-T -o BatchMode=yes -o ConnectTimeout=10 -F /etc/its_config me@gpu1\n"
     assert "k1-secret" not in " ".join(maker.argv)
     assert load.tokenizer == "/only/there"
 
@@ -229,6 +229,29 @@ def test_a_host_that_lets_nobody_in_is_named_with_the_fix(url: str, ssh: Path) -
     with pytest.raises(DeployError, match=r"ssh gpu1: me@gpu1: Permission denied \(publickey\)") as raised:
         put_under_load(Server(url, "m"), built_in(), LoadSettings(), Maker("gpu1:/opt/conda"), "/m")
     assert raised.value.fix == "log in once by: ssh gpu1"
+
+
+@pytest.mark.parametrize("greeting", ["Welcome\\n", "[1]\\n{}\\n\\n", "\\033]0;gpu1\\007", "\\377\\n"])
+def test_what_a_login_prints_is_no_answer_of_the_benchmark(url: str, prefix: Path, ssh: Path, greeting: str) -> None:
+    script = (ssh / "ssh").read_text()
+    (ssh / "ssh").write_text(script.replace("exec sh", f"printf '{greeting}'\nexec sh"))
+    load = put_under_load(Server(url, "m"), built_in(), LoadSettings((1.0,), 3), Maker(f"gpu1:{prefix}"), "/m")
+    assert load.generator == "sglang.benchmark.serving of SGLang 0.5.23"
+    assert [step.problem for step in load.steps] == [""]
+
+
+def test_a_host_that_only_greets_has_measured_nothing(url: str, ssh: Path) -> None:
+    (ssh / "ssh").write_text("#!/bin/sh\necho Welcome\n")
+    with pytest.raises(DeployError, match="cannot be run by gpu1:/opt/conda: it ended with 0"):
+        put_under_load(Server(url, "m"), built_in(), LoadSettings(), Maker("gpu1:/opt/conda"), "/m")
+
+
+def test_a_host_that_does_not_read_its_order_is_given_up(url: str, ssh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployer.compare.load.STARTING", 0.5)
+    (ssh / "ssh").write_text("#!/bin/sh\nexec sleep 600\n")
+    settings = LoadSettings((1.0, 2.0, 4.0), requests=300)
+    with pytest.raises(DeployError, match="the load has said nothing"):
+        put_under_load(Server(url, "m"), built_in(), settings, Maker("gpu1:/opt/conda"), "/m")
 
 
 @pytest.mark.parametrize("place", ["-oProxyCommand=x:/opt", "gpu1:relative", "gpu1 x:/opt"])

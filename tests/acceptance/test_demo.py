@@ -79,7 +79,7 @@ def _move_in(home: Path) -> Newcomer:
 def test_one_command_serves_and_another_goes_back(newcomer: Newcomer) -> None:
     demo = newcomer.run("make", "demo")
     assert demo.returncode == 0
-    assert f'$ curl http://127.0.0.1:{PORT}/v1/models\n["tiny"]' in demo.stdout
+    assert f"GET http://127.0.0.1:{PORT}/v1/models: tiny" in demo.stdout
     assert '"role": "assistant"' in demo.stdout
     assert "What to try next" in demo.stdout
 

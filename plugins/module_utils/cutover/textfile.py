@@ -8,12 +8,15 @@ from __future__ import annotations
 import calendar
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import journal
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover import collector_file
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome import (
     COMMITTED,
     NOT_RESTORED,
@@ -23,13 +26,15 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome im
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.targets import committed
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock, read_text, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
+from ansible_collections.deployer.sglang.plugins.module_utils.program_text import source_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 
 FILE = "inference.prom"
 OUTCOMES = (COMMITTED, NOT_RESTORED, REFUSED, RESTORED, UNCHANGED)
-PATIENCE = 5.0  # seconds for another service's cut-over that writes the same file
+PATIENCE = 5.0  # seconds for all of it: another service's cut-over that writes the same file, and the folder
+LEAST = 1.0  # seconds of them for the folder, however long the other one took
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,41 @@ def tell_monitors(root: str, directory: str) -> str:
     if not directory:
         return ""
     path = os.path.join(directory, FILE)
+    deadline = time.monotonic() + PATIENCE
     try:
         # Whoever writes last has read last.
-        with exclusive_lock(Store(root).metrics_lock, PATIENCE):
+        with exclusive_lock(Store(root).metrics_lock, PATIENCE - LEAST):
             text = text_of(_services(root))
-            if read_text(path) != text:
-                write_file(path, text)
+            problem = _written(path, text, max(LEAST, deadline - time.monotonic()))
     except Exception as error:
-        return f"{path} was not written, and monitors do not know of this: {error}"
-    return ""
+        problem = str(error)
+    return f"{path} was not written, and monitors do not know of this: {problem}" if problem else ""
+
+
+def _written(path: str, text: str, patience: float) -> str:
+    """Write the file in a process of its own, which is given up when the folder does not answer, as a dead NFS.
+
+    It holds nothing of ours, the lock included, and nobody has to wait for it to end.
+
+    Returns:
+        What went wrong; '' for nothing.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", source_of(collector_file), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={},
+        start_new_session=True,
+        close_fds=True,
+    )
+    try:
+        said, _ = process.communicate(text.encode("utf-8", "replace"), timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return f"the folder did not answer within {patience:.0f} seconds"
+    return said.decode(errors="replace").strip() or (f"exit status {process.returncode}" if process.returncode else "")
 
 
 def ended(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:

@@ -18,7 +18,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.textfile i
     text_of,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
+from ansible_collections.deployer.sglang.plugins.module_utils.files import exclusive_lock
+from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder, Store
 from tests.doubles.promtool import needs_promtool, promtool
 from tests.doubles.released_host import ReleasedHost
 
@@ -103,15 +104,36 @@ def test_a_folder_that_is_not_there_is_a_warning_and_no_failure(host: ReleasedHo
     assert f"missing/{FILE} was not written" in outcome.warning
 
 
-def test_a_full_disk_is_a_warning_and_no_failure(
+def test_what_cannot_be_replaced_is_a_warning_and_no_failure(host: ReleasedHost, told: Path) -> None:
+    told.mkdir()
+    outcome = host.bring(host.stage("one"))
+    assert outcome.outcome == "committed" and "Is a directory" in outcome.warning
+    assert os.listdir(told.parent) == [FILE]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "garbage"])
+def test_whatever_lies_at_its_place_is_replaced_and_not_waited_for(
+    host: ReleasedHost, told: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "pipe":
+        os.mkfifo(told)
+    elif kind == "device":
+        told.symlink_to("/dev/zero")
+    else:
+        told.write_bytes(b"\xff\xfe")
+    assert tell_monitors(host.root, str(told.parent)) == ""
+    assert told.is_file() and not told.is_symlink() and told.read_text().startswith("# HELP")
+
+
+def test_a_folder_that_does_not_answer_is_given_up_and_keeps_no_lock(
     host: ReleasedHost, told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(textfile, "write_file", full)
-    outcome = host.bring(host.stage("one"))
-    assert outcome.outcome == "committed" and "No space left on device" in outcome.warning
+    monkeypatch.setattr(textfile, "source_of", lambda _: "import time\ntime.sleep(600)")
+    monkeypatch.setattr(textfile, "PATIENCE", 0.2)
+    monkeypatch.setattr(textfile, "LEAST", 0.1)
+    assert "did not answer" in tell_monitors(host.root, str(told.parent))
+    with exclusive_lock(Store(host.root).metrics_lock, 0):
+        assert not told.exists()
 
 
 def test_without_a_folder_nothing_is_written(host: ReleasedHost) -> None:

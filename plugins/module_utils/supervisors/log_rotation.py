@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import sys
 import time
 
@@ -17,12 +18,17 @@ KEPT = 4  # rotated logs, PATH.1 the newest
 EVERY = 5.0  # seconds between two looks
 BLOCK = 1024 * 1024
 PART = ".part"
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+MOST_LINKS = 40  # symbolic links in a path, as the kernel's own limit
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def keep_bounded(
     path: str, pid: int, start_time: int, largest: int = LARGEST, kept: int = KEPT, every: float = EVERY
 ) -> None:
     """Rotate a log while the process that writes to it lives. Returns when it has ended.
+
+    As root, a log in a folder in which somebody else can rename is left to grow.
 
     Args:
         path: of the log, which its process has opened for appending.
@@ -32,71 +38,132 @@ def keep_bounded(
         kept: how many rotated logs stay.
         every: seconds between two looks.
     """
-    ends, log = _end_of(pid), -1
+    ends, folder, log = _end_of(pid), -1, -1
     while _start_time(pid) == start_time:
         if log < 0:
-            log = _opened(path)
+            folder, log = _opened(path)
         if log >= 0 and os.fstat(log).st_size > largest:
-            _rotate_or_cut(log, path, largest, kept)
+            _rotate_or_cut(log, folder, os.path.basename(path), largest, kept)
         _wait(ends, every)
-    for descriptor in (ends, log):
+    for descriptor in (ends, folder, log):
         if descriptor >= 0:
             os.close(descriptor)
 
 
-def rotate(log: int, path: str, kept: int = KEPT) -> None:
-    """Copy a log to PATH.1 and empty it, as logrotate's copytruncate: whoever writes to it goes on writing to it.
+def rotate(log: int, folder: int, name: str, kept: int = KEPT) -> None:
+    """Copy a log to NAME.1 and empty it, as logrotate's copytruncate: whoever writes to it goes on writing to it.
 
     What is written between the end of the copy and the emptying is lost, a matter of microseconds.
 
     Args:
         log: descriptor of it.
-        path: of it.
+        folder: descriptor of the one that it lies in.
+        name: of it.
         kept: how many rotated logs stay.
     Raises:
         OSError: the copy cannot be written; the log is as it was.
     """
-    part = path + PART
+    part = name + PART
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(part)
-    copy = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        os.unlink(part, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = os.open(part, flags, 0o640, dir_fd=folder)
     try:
         offset = _copy(log, copy, 0)
-        shift(path, kept)
+        shift(folder, name, kept)
         offset = _copy(log, copy, offset)
-        os.replace(part, f"{path}.1")
+        os.replace(part, f"{name}.1", src_dir_fd=folder, dst_dir_fd=folder)
         _copy(log, copy, offset)
         os.ftruncate(log, 0)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+            os.unlink(part, dir_fd=folder)
         raise
     finally:
         os.close(copy)
 
 
-def shift(path: str, kept: int = KEPT) -> None:
-    """PATH.1 becomes PATH.2, and so on; the oldest goes."""
+def shift(folder: int, name: str, kept: int = KEPT) -> None:
+    """NAME.1 becomes NAME.2, and so on; the oldest goes."""
     for number in range(kept - 1, 0, -1):
         with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}.{number}", f"{path}.{number + 1}")
+            os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _opened(path: str) -> int:
-    """The log; -1 while it is not there. It stays this one, whatever comes to lie at its place."""
+def roots_alone(path: str) -> bool:
+    """Whether nobody but root can rename in the folder of a file, nor lead the path to it elsewhere."""
     try:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.close(_folder_of_root(os.path.dirname(path)))
     except OSError:
-        return -1
+        return False
+    return True
 
 
-def _rotate_or_cut(log: int, path: str, largest: int, kept: int) -> None:
+def _folder_of_root(path: str) -> int:
+    """A folder, reached through folders and links of root's only.
+
+    A folder such as /tmp is passed through: in it nobody renames what is root's. The last one has to be root's alone.
+
+    Raises:
+        OSError: it is not there, or somebody else has a hand in it.
+    """
+    parts, links, folder = path.split("/")[::-1], 0, os.open("/", FOLDER)
+    try:
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            found = os.stat(part, dir_fd=folder, follow_symlinks=False)
+            if found.st_uid != 0:
+                raise PermissionError(f"{part} in {path} is not root's")
+            entered = folder
+            if stat.S_ISLNK(found.st_mode):
+                target, links = os.readlink(part, dir_fd=folder), links + 1
+                if links > MOST_LINKS:
+                    raise PermissionError(f"{path} has too many links")
+                parts += target.split("/")[::-1]
+                if not target.startswith("/"):
+                    continue
+                folder = os.open("/", FOLDER)
+            else:
+                folder = os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(entered)
+            mode = os.fstat(folder).st_mode
+            if os.fstat(folder).st_uid != 0 or (mode & OTHERS_WRITE and not mode & stat.S_ISVTX):
+                raise PermissionError(f"{part} in {path} is not root's alone")
+        if os.fstat(folder).st_mode & OTHERS_WRITE:
+            raise PermissionError(f"{path} is not root's alone")
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _opened(path: str) -> tuple[int, int]:
+    """The folder of a log and the log, which they stay, whatever comes to lie there; -1 while there is none."""
+    folder, name = os.path.split(path)
+    try:
+        opened = _folder_of_root(folder) if os.geteuid() == 0 else os.open(folder, FOLDER)
+    except OSError:
+        return -1, -1
+    try:
+        log = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=opened)
+        if stat.S_ISREG(os.fstat(log).st_mode):
+            return opened, log
+        os.close(log)
+    except OSError:
+        pass
+    os.close(opened)
+    return -1, -1
+
+
+def _rotate_or_cut(log: int, folder: int, name: str, largest: int, kept: int) -> None:
     """Rotate; on a full disk give up the oldest log, and at last the one that grows."""
     try:
-        rotate(log, path, kept)
+        rotate(log, folder, name, kept)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(f"{path}.{kept}")
+            os.unlink(f"{name}.{kept}", dir_fd=folder)
         if os.fstat(log).st_size > 2 * largest:
             os.ftruncate(log, 0)
 

@@ -62,11 +62,7 @@ class ProcessSupervisor:
     def start_candidate(self, staged: StagedRelease) -> None:
         """Run the release's launch script in a session of its own, its output in the log file."""
         os.makedirs(self.folder.logs, mode=0o750, exist_ok=True)
-        if os.path.exists(self.log):
-            log_rotation.shift(self.log)
-            os.replace(self.log, f"{self.log}.1")
-        # Appending: what writes on at its old place makes a file of holes when the log is emptied under it.
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+        descriptor = self._new_log()
         try:
             # The child outlives this module: own session, no descriptor of ours, and nobody waits for it.
             self._child = subprocess.Popen(
@@ -87,6 +83,22 @@ class ProcessSupervisor:
             os.killpg(self._child.pid, signal.SIGKILL)  # nobody would ever know of it
             raise
         self._rotate(self._child.pid, staged)
+
+    def _new_log(self) -> int:
+        """An empty log, and what was there before beside it."""
+        folder, name = (
+            os.open(self.folder.logs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+            os.path.basename(self.log),
+        )
+        try:
+            if os.path.lexists(self.log):
+                log_rotation.shift(folder, name)
+                os.replace(name, f"{name}.1", src_dir_fd=folder, dst_dir_fd=folder)
+            # Appending: what writes on at its old place makes a file of holes when the log is emptied under it.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(name, flags, 0o640, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def _rotate(self, pid: int, staged: StagedRelease) -> None:
         """Have the log kept bounded while the process lives, and the file that an adopted one writes to as its user."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import loa
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation, supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import stop, wait_until
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.log_rotation import (
+    KEPT,
     keep_bounded,
-    rotate,
-    shift,
+    roots_alone,
 )
 from tests.doubles.released_host import SERVICE, ReleasedHost
 
@@ -35,10 +36,30 @@ def log(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     os.close(descriptor)
 
 
+@contextmanager
+def folder_of(path: Path) -> Iterator[int]:
+    """Its descriptor."""
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def rotate(log: int, path: Path, kept: int = KEPT) -> None:
+    """Once."""
+    with folder_of(path) as folder:
+        log_rotation.rotate(log, folder, path.name, kept)
+
+
+def rotate_or_cut(log: int, path: Path) -> None:
+    """What it does when a log of 100 bytes is to be rotated."""
+    with folder_of(path) as folder:
+        log_rotation._rotate_or_cut(log, folder, path.name, largest=100, kept=4)
+
+
 def test_a_log_is_copied_and_emptied_and_its_writer_goes_on(log: tuple[Path, int]) -> None:
     path, writer = log
     os.write(writer, b"one\n")
-    rotate(writer, str(path))
+    rotate(writer, path)
     os.write(writer, b"two\n")
     assert path.read_bytes() == b"two\n"
     copy = Path(f"{path}.1")
@@ -50,10 +71,11 @@ def test_so_many_logs_are_kept(log: tuple[Path, int]) -> None:
     path, writer = log
     for number in range(6):
         os.write(writer, f"{number}\n".encode())
-        rotate(writer, str(path), kept=3)
+        rotate(writer, path, kept=3)
     assert [Path(f"{path}.{at}").read_text() for at in (1, 2, 3)] == ["5\n", "4\n", "3\n"]
     assert not Path(f"{path}.4").exists()
-    shift(str(path), kept=3)
+    with folder_of(path) as folder:
+        log_rotation.shift(folder, path.name, kept=3)
     assert [Path(f"{path}.{at}").exists() for at in (1, 2, 3)] == [False, True, True]
 
 
@@ -63,7 +85,7 @@ def test_who_follows_the_log_loses_nothing(log: tuple[Path, int]) -> None:
     os.write(writer, b"1\n")
     lines, place = read_file(str(path), 0, None, problems)
     os.write(writer, b"2\n3\n")
-    rotate(writer, str(path))
+    rotate(writer, path)
     os.write(writer, b"4\n")
     more, place = read_file(str(path), 0, place, problems)
     os.write(writer, b"5\n")
@@ -74,7 +96,7 @@ def test_who_follows_the_log_loses_nothing(log: tuple[Path, int]) -> None:
 def test_a_log_that_somebody_emptied_does_not_bring_an_old_one_back(log: tuple[Path, int]) -> None:
     path, writer = log
     os.write(writer, b"old\nolder and longer\n")
-    rotate(writer, str(path))
+    rotate(writer, path)
     os.write(writer, b"new\n")
     _, place = read_file(str(path), 0, None, [])
     os.ftruncate(writer, 0)
@@ -88,9 +110,73 @@ def test_a_link_at_the_place_of_the_copy_is_not_followed(log: tuple[Path, int], 
     for name in (f"{path}.part", f"{path}.1"):
         Path(name).symlink_to(tmp_path / "precious")
     os.write(writer, b"one\n")
-    rotate(writer, str(path))
+    rotate(writer, path)
     assert (tmp_path / "precious").read_text() == "mine"
     assert Path(f"{path}.1").read_text() == "one\n" and not Path(f"{path}.1").is_symlink()
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A folder of root's in one of root's."""
+    (tmp_path / "a" / "b").mkdir(parents=True, mode=0o755)
+    (tmp_path / "link").symlink_to("a/../a")
+    return tmp_path
+
+
+@as_root
+def test_root_rotates_where_every_folder_is_roots_alone(folders: Path) -> None:
+    assert roots_alone(f"{folders}/a/b/x.log")
+    assert roots_alone(f"{folders}/link/b/x.log")
+    assert not roots_alone(f"{folders}/a/none/x.log")
+    assert not roots_alone("/tmp/x.log")
+
+
+@as_root
+@pytest.mark.parametrize("folder", ["a", "a/b"])
+@pytest.mark.parametrize("how", ["owner", "group", "others"])
+def test_root_leaves_a_log_where_somebody_else_can_rename(folders: Path, folder: str, how: str) -> None:
+    if how == "owner":
+        os.chown(folders / folder, 4_000_000, -1)
+    else:
+        (folders / folder).chmod(0o775 if how == "group" else 0o757)
+    log = folders / "a" / "b" / "x.log"
+    log.write_text("")
+    assert not roots_alone(str(log))
+    assert log_rotation._opened(str(log)) == (-1, -1)
+
+
+@as_root
+def test_root_does_not_follow_somebody_elses_link_into_a_folder_of_its_own(folders: Path) -> None:
+    (folders / "theirs").mkdir()
+    (folders / "theirs" / "logs").symlink_to(folders / "a" / "b")
+    os.chown(folders / "theirs", 4_000_000, -1)
+    assert not roots_alone(f"{folders}/theirs/logs/x.log")
+    os.chown(folders / "link", 4_000_000, -1, follow_symlinks=False)
+    assert not roots_alone(f"{folders}/link/b/x.log")
+    (folders / "round").symlink_to("round")
+    assert not roots_alone(f"{folders}/round/x.log")
+
+
+def test_a_folder_that_is_swapped_for_a_link_is_not_followed(folders: Path) -> None:
+    log = folders / "a" / "b" / "x.log"
+    log.write_text("x" * 150)
+    folder, descriptor = log_rotation._opened(str(log))
+    (folders / "precious").mkdir()
+    (folders / "a" / "b").rename(folders / "a" / "old")
+    (folders / "a" / "b").symlink_to(folders / "precious")
+    log_rotation._rotate_or_cut(descriptor, folder, "x.log", 100, 4)
+    assert os.listdir(folders / "precious") == []
+    assert (folders / "a" / "old" / "x.log.1").read_text() == "x" * 150
+    os.close(folder)
+    os.close(descriptor)
+
+
+def test_what_is_no_file_is_left(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.log")
+    assert log_rotation._opened(str(tmp_path / "x.log")) == (-1, -1)
 
 
 def test_on_a_full_disk_the_oldest_log_goes_and_at_last_the_one_that_grows(
@@ -104,10 +190,10 @@ def test_on_a_full_disk_the_oldest_log_goes_and_at_last_the_one_that_grows(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(log_rotation, "_copy", full)
-    log_rotation._rotate_or_cut(writer, str(path), largest=100, kept=4)
+    rotate_or_cut(writer, path)
     assert not Path(f"{path}.4").exists() and path.stat().st_size == 150
     os.write(writer, b"x" * 100)
-    log_rotation._rotate_or_cut(writer, str(path), largest=100, kept=4)
+    rotate_or_cut(writer, path)
     assert path.stat().st_size == 0 and not Path(f"{path}.part").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import grp
 import os
 import shutil
 import subprocess
@@ -38,18 +39,19 @@ def adopted(plain: StagedRelease, stdout: str, **changes: Any) -> StagedRelease:
 def test_the_log_of_what_was_started_by_hand_is_rotated_as_its_user(plain: StagedRelease, tmp_path: Path) -> None:
     folder = tmp_path / "logrotate.d"
     folder.mkdir()
-    ensure("code2sql", adopted(plain, "/home/me/code2sql 8001.log"), str(folder))
+    log = f"{tmp_path}/code2sql 8001.log"
+    ensure("code2sql", adopted(plain, log), str(folder))
     text = (folder / "inference-code2sql").read_text()
-    assert '"/home/me/code2sql 8001.log" {' in text
+    assert f'"{log}" {{' in text
     assert f"    su {getpass.getuser()} " in text and "    copytruncate\n" in text
-    assert rotates("/home/me/code2sql 8001.log", str(folder), "/none")
-    assert not rotates("/home/me/code2sql", str(folder), "/none")
+    assert rotates(log, str(folder), "/none")
+    assert not rotates(f"{tmp_path}/code2sql", str(folder), "/none")
 
 
 def test_once_a_described_release_is_committed_there_is_no_configuration_left(
     plain: StagedRelease, tmp_path: Path
 ) -> None:
-    ensure("code2sql", adopted(plain, "/home/me/a.log"), str(tmp_path))
+    ensure("code2sql", adopted(plain, f"{tmp_path}/a.log"), str(tmp_path))
     assert (tmp_path / "inference-code2sql").exists()
     ensure("code2sql", plain, str(tmp_path))
     assert not (tmp_path / "inference-code2sql").exists()
@@ -88,6 +90,57 @@ def test_a_log_that_logrotate_knows_by_name_or_by_a_pattern_is_rotated(tmp_path:
     assert rotates(str(log), str(tmp_path / "d"), str(tmp_path / "conf"))
     (tmp_path / "d" / "other").write_text(f'"{log}" {{\n}}\n')
     assert rotates(str(log), str(tmp_path / "d"), str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# {log} is not rotated\n", False),
+        ("/var/log/b.log {{\n  # {log}\n  postrotate\n    gzip {log} }} \n  endscript\n}}\n", False),
+        ("/var/log/b.log {{\n  olddir {log}\n}}\n", False),
+        ("/var/log/b.log\n'{log}'\n{{\n}}\n", True),
+        ("# why\n{log} {{ weekly }}\n", True),
+        ("{link} {{\n}}\n", True),
+    ],
+)
+def test_only_what_logrotate_takes_for_a_log_counts(tmp_path: Path, text: str, expected: bool) -> None:
+    log, link = tmp_path / "a.log", tmp_path / "link"
+    link.symlink_to(log)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "other").write_text(text.format(log=log, link=link))
+    assert rotates(str(log), str(tmp_path / "d"), "/none") is expected
+    (tmp_path / "d" / "other").rename(tmp_path / "d" / "other.dpkg-old")
+    assert not rotates(str(log), str(tmp_path / "d"), "/none")
+
+
+def test_a_log_that_the_host_rotates_is_left_to_it(plain: StagedRelease, tmp_path: Path) -> None:
+    release = adopted(plain, f"{tmp_path}/a.log")
+    folder = tmp_path / "d"
+    folder.mkdir()
+    ensure("code2sql", release, str(folder), "/none")
+    before = (folder / "inference-code2sql").read_text()
+    ensure("code2sql", release, str(folder), "/none")
+    assert (folder / "inference-code2sql").read_text() == before
+    (folder / "operator").write_text(f"{tmp_path}/a.log {{\n  weekly\n}}\n")
+    ensure("code2sql", release, str(folder), "/none")
+    assert os.listdir(folder) == ["operator"]
+
+
+@pytest.mark.parametrize("name", ["domain users", "CORP\\users", 'a"b', "a{", "#a", ""])
+def test_a_name_that_logrotate_would_read_otherwise_is_not_written(
+    plain: StagedRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(grp, "getgrgid", lambda _: grp.struct_group((name, "x", 0, [])))
+    assert text_of("code2sql", adopted(plain, f"{tmp_path}/a.log")) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_root_rotates_nothing_in_a_folder_of_somebody_else(plain: StagedRelease, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, -1)
+    assert text_of("code2sql", adopted(plain, f"{theirs}/a.log", uid=0)) == ""
+    assert "    su nobody " in text_of("code2sql", adopted(plain, f"{theirs}/a.log", uid=65534))
 
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is missing: apt-get install logrotate")

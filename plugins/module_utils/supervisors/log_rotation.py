@@ -7,11 +7,13 @@ started the service has ended. Should it be killed, the log grows, and nothing e
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import stat
 import sys
 import time
+from collections.abc import Iterator
 
 LARGEST = 64 * 1024 * 1024  # bytes of a log before it is rotated
 KEPT = 4  # rotated logs, PATH.1 the newest
@@ -43,7 +45,9 @@ def keep_bounded(
         if log < 0:
             folder, log = _opened(path)
         if log >= 0 and os.fstat(log).st_size > largest:
-            _rotate_or_cut(log, folder, os.path.basename(path), largest, kept)
+            with _alone(log) as alone:
+                if alone and os.fstat(log).st_size > largest:  # still: another one may just have rotated it
+                    _rotate_or_cut(log, folder, os.path.basename(path), largest, kept)
         _wait(ends, every)
     for descriptor in (ends, folder, log):
         if descriptor >= 0:
@@ -155,6 +159,20 @@ def _opened(path: str) -> tuple[int, int]:
         pass
     os.close(opened)
     return -1, -1
+
+
+@contextlib.contextmanager
+def _alone(log: int) -> Iterator[bool]:
+    """Whether no other process rotates the log now: two services may write to one. Where that cannot be told, False."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(log, fcntl.LOCK_UN)
 
 
 def _rotate_or_cut(log: int, folder: int, name: str, largest: int, kept: int) -> None:

@@ -25,7 +25,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state, wait_until
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.logrotate import log_files
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.logrotate import log_files, rotates
 
 TAIL_BYTES = 64 * 1024
 FAMILY_GRACE = 5  # seconds for the children of a process that has ended, before they are killed
@@ -101,13 +101,18 @@ class ProcessSupervisor:
             os.close(folder)
 
     def _rotate(self, pid: int, staged: StagedRelease) -> None:
-        """Have the log kept bounded while the process lives, and the file that an adopted one writes to as its user."""
+        """Have the log kept bounded while the process lives, and the file that an adopted one writes to as its user.
+
+        One that the host's logrotate rotates is left to it.
+        """
         adopted = staged.release.adopted
         started = procfs.start_time_of(pid)
         own = {"user": adopted["uid"], "group": adopted["gid"], "extra_groups": adopted["groups"]} if adopted else {}
         jobs: list[tuple[str, dict[str, Any]]] = [(self.log, {})]
         jobs += [(path, own if os.geteuid() == 0 else {}) for path in log_files(adopted.get("log", {}).values())]
         for path, identity in jobs:
+            if rotates(path):
+                continue
             # Without it the log grows, and the service is none the worse.
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 self._rotating.append(_rotating(path, pid, started, identity))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +19,7 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
 from ansible_collections.deployer.sglang.plugins.module_utils.log_reader import read_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation, supervisor_for
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation, process, supervisor_for
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import stop, wait_until
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.log_rotation import (
     KEPT,
@@ -199,16 +201,51 @@ def test_on_a_full_disk_the_oldest_log_goes_and_at_last_the_one_that_grows(
 
 def test_it_goes_on_as_long_as_the_process_and_ends_with_it(log: tuple[Path, int]) -> None:
     path, writer = log
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        start = procfs.start_time_of(process.pid)
-        thread = threading.Thread(target=keep_bounded, args=(str(path), process.pid, start, 10, 4, 0.05))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
+        start = procfs.start_time_of(program.pid)
+        thread = threading.Thread(target=keep_bounded, args=(str(path), program.pid, start, 10, 4, 0.05))
         thread.start()
         os.write(writer, b"more than ten bytes\n")
         assert wait_until(lambda: Path(f"{path}.1").exists(), 20)
         assert thread.is_alive()
-        process.communicate(b"\n")
+        program.communicate(b"\n")
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_log_that_another_process_rotates_is_left_to_it(log: tuple[Path, int]) -> None:
+    path, writer = log
+    os.write(writer, b"more than ten bytes\n")
+    with path.open("rb") as other, subprocess.Popen(["sleep", "60"]) as program:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        start = procfs.start_time_of(program.pid)
+        thread = threading.Thread(target=keep_bounded, args=(str(path), program.pid, start, 10, 4, 0.02))
+        thread.start()
+        time.sleep(0.3)
+        assert not Path(f"{path}.1").exists()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert wait_until(lambda: path.stat().st_size == 0, 20)
+        program.kill()
+    thread.join(20)
+    assert Path(f"{path}.1").read_bytes() == b"more than ten bytes\n" and not Path(f"{path}.2").exists()
+
+
+def test_two_that_rotate_one_log_lose_none_of_it(log: tuple[Path, int]) -> None:
+    path, writer = log
+    with subprocess.Popen(["sleep", "60"]) as program:
+        job = (str(path), program.pid, procfs.start_time_of(program.pid), 1000, 1000, 0.01)
+        threads = [threading.Thread(target=keep_bounded, args=job) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        # The next line comes once the last has been rotated: what is lost between copy and emptying is not meant here.
+        for number in range(50):
+            os.write(writer, b"%04d" % number + b"x" * 1000)
+            assert wait_until(lambda: path.stat().st_size == 0, 20)
+        program.kill()
+    for thread in threads:
+        thread.join(20)
+    copies = sorted(one.read_bytes()[:4] for one in path.parent.glob("service.log.*"))
+    assert copies == [b"%04d" % number for number in range(50)]
 
 
 def test_another_process_with_the_same_number_is_not_waited_for(log: tuple[Path, int]) -> None:
@@ -247,6 +284,16 @@ def test_a_process_of_this_supervisor_has_its_log_rotated(tmp_path: Path, monkey
         stop(supervisor, host.port, 5)
     (rotating,) = supervisor._rotating  # type: ignore[attr-defined]
     assert rotating.wait(20) == 0
+
+
+def test_a_log_that_the_hosts_logrotate_rotates_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = ReleasedHost(tmp_path)
+    host.stage("one")
+    supervisor = supervisor_for("process", SERVICE, host.folder)
+    monkeypatch.setattr(process, "rotates", lambda path: path == supervisor.log)  # type: ignore[attr-defined]
+    supervisor.start_candidate(load_release(host.folder.release("one")))
+    stop(supervisor, host.port, 5)
+    assert supervisor._rotating == []  # type: ignore[attr-defined]
 
 
 def test_the_file_that_an_adopted_release_writes_to_is_rotated_too(

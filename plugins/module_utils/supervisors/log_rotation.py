@@ -7,6 +7,7 @@ started the service has ended. Should it be killed, the log grows, and nothing e
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -22,6 +23,7 @@ BLOCK = 1024 * 1024
 PART = ".part"
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MOST_LINKS = 40  # symbolic links in a path, as the kernel's own limit
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -70,6 +72,7 @@ def rotate(log: int, folder: int, name: str, kept: int = KEPT) -> None:
     part = name + PART
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part, dir_fd=folder)
+    _check_room(log, folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     copy = os.open(part, flags, 0o640, dir_fd=folder)
     try:
@@ -178,12 +181,36 @@ def _alone(log: int) -> Iterator[bool]:
 def _rotate_or_cut(log: int, folder: int, name: str, largest: int, kept: int) -> None:
     """Rotate; on a full disk give up the oldest log, and at last the one that grows."""
     try:
-        rotate(log, folder, name, kept)
+        try:
+            rotate(log, folder, name, kept)
+        except OSError as error:
+            # One at a look: some file systems tell late of what is free again.
+            if error.errno not in NO_ROOM or not _drop_oldest(folder, name, kept):
+                raise
+            rotate(log, folder, name, kept)
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(f"{name}.{kept}", dir_fd=folder)
         if os.fstat(log).st_size > 2 * largest:
             os.ftruncate(log, 0)
+
+
+def _drop_oldest(folder: int, name: str, kept: int) -> bool:
+    """Delete the rotated log with the highest number; whether there was one."""
+    for number in range(kept, 0, -1):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{name}.{number}", dir_fd=folder)
+            return True
+    return False
+
+
+def _check_room(log: int, folder: int) -> None:
+    """A copy that does not fit is not begun: it would take the last free bytes from the service and from everybody.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    disk = os.fstatvfs(folder)
+    if disk.f_blocks and disk.f_bavail * disk.f_frsize <= os.fstat(log).st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _copy(log: int, copy: int, offset: int) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -185,18 +186,51 @@ def test_on_a_full_disk_the_oldest_log_goes_and_at_last_the_one_that_grows(
     log: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, writer = log
-    Path(f"{path}.4").write_text("oldest")
+    for number in (1, 2):
+        Path(f"{path}.{number}").write_text(str(number))
     os.write(writer, b"x" * 150)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(log_rotation, "_copy", full)
-    rotate_or_cut(writer, path)
-    assert not Path(f"{path}.4").exists() and path.stat().st_size == 150
+    for left in (["service.log", "service.log.1"], ["service.log"], ["service.log"]):
+        rotate_or_cut(writer, path)
+        assert sorted(os.listdir(path.parent)) == left and path.stat().st_size == 150
     os.write(writer, b"x" * 100)
     rotate_or_cut(writer, path)
     assert path.stat().st_size == 0 and not Path(f"{path}.part").exists()
+
+
+def test_a_disk_on_which_the_oldest_log_makes_room_keeps_the_others(
+    log: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, writer = log
+    for number in (1, 2, 3):
+        Path(f"{path}.{number}").write_text(str(number))
+    os.write(writer, b"x" * 150)
+
+    def room(_: int) -> SimpleNamespace:
+        used = sum(one.stat().st_size > 0 for one in path.parent.glob("service.log.*"))
+        return SimpleNamespace(f_blocks=100, f_frsize=1, f_bavail=160 if used < 3 else 140)
+
+    monkeypatch.setattr(os, "fstatvfs", room)
+    rotate_or_cut(writer, path)
+    assert [Path(f"{path}.{at}").read_text() for at in (1, 2, 3)] == ["x" * 150, "1", "2"]
+    assert path.stat().st_size == 0
+
+
+def test_what_fails_for_another_reason_deletes_nothing(log: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, writer = log
+    Path(f"{path}.1").write_text("old")
+    os.write(writer, b"x" * 150)
+
+    def denied(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(log_rotation, "_copy", denied)
+    rotate_or_cut(writer, path)
+    assert Path(f"{path}.1").read_text() == "old" and path.stat().st_size == 150
 
 
 def test_it_goes_on_as_long_as_the_process_and_ends_with_it(log: tuple[Path, int]) -> None:

@@ -142,6 +142,7 @@ def test_guides_say_only_what_is_true_of_the_options() -> None:
         assert "enable_metrics: true" in text
     for text in guides(supervisor="process"):
         assert "/opt/inference/services/code2sql/logs/service.log" in text
+        assert "64 MiB" in text and "`.1`" in text
         assert "systemctl" not in text
 
 

@@ -14,7 +14,7 @@ _PATTERNS = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?\b"), "TIME"),
     (re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b(?!\.)"), "ID"),
     (re.compile(r"\(\w+ [\d.]+ s(?: \w+ [\d.]+ s)*\)"), "(STATES)"),
-    (re.compile(r"\b\d[\d,]* (?:s|min|h|d)(?: \d+ (?:s|min|h))?(?= |$)"), "DURATION"),
+    (re.compile(r"\b\d[\d,]* (?:s|m|min|h|d)(?: \d+ (?:s|m|min|h))?(?= |$)"), "DURATION"),
     (re.compile(r"\b\d[\d,]*(\.\d+)?[KMG]?\b"), "N"),
     (re.compile(r"[█▓░·━╸╺─]+"), "BAR"),
     (re.compile(r"[ \t]+"), " "),

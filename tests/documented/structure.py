@@ -6,7 +6,8 @@ import re
 
 # What an engine logs, how far it was when it was looked at, and what a tiny model answers: another time, other lines.
 _PASSING = re.compile(
-    r"\[\d{4}-\d\d-\d\d[ T]|\bINFO: |^\S+ \S+: (?:drain|stop|prove|start|gate|restore|commit), |^~|^n~| MB/s$"
+    r"\[(?:[A-Z]+\|)?\d{4}-\d\d-\d\d[ T]|\bINFO: "
+    r"|^\S+ \S+: (?:drain|stop|prove|start|gate|restore|commit), |^~|^n~| MB/s$"
 )
 # From the most particular to the most general. What is left of a line is its words.
 _PATTERNS = (

@@ -13,9 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from deployer.runs.asking import asked
+from deployer.runs.asking import asked, why_no_host
 from deployer.runs.interrupts import Interrupts
-from deployer.runs.problems import of_run
 from deployer.runs.results import Summary
 from deployer.runs.runner import Invocation, Run
 from deployer.runs.service_states import CHOSEN, NOT_ASKED, as_json, exit_code, of_services
@@ -76,6 +75,5 @@ def explain(summary: Summary, run: Run, invocation: Invocation, console: Console
     if not summary.hosts and run.status == 0 and (names := invocation.extra_vars.get(CHOSEN)):
         text = f"no host has a service {' or '.join(names)}. Fix: --service takes a name of inference_services"
         console.print(shown(text), style="red", highlight=False, soft_wrap=True)
-    elif not summary.hosts:
-        why = of_run(run.output, run.status, invocation.limit).line()
+    elif why := why_no_host(summary, run, invocation.limit):
         console.print(shown(why, lines=True), style="red", highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from tests.documented.blocks import Command, Step, read
 from tests.lab.booting import booted
 from tests.lab.by_hand import ByHand
 from tests.lab.fleet import ROOT, SERVICE, Fleet
+from tests.lab.ssh import write_ssh_config
 
 HOSTS = ("gpu1", "gpu2")
 PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in HOSTS]
@@ -92,13 +93,7 @@ class Stage:
 
     def write_an_ssh_configuration(self) -> None:
         """The hosts are known by their names, as to somebody who logs in there every day."""
-        lab = self.fleet.lab
-        entries = [
-            f"Host {name}\n  HostName {lab.hosts[name].address}\n  User deploy\n  IdentityFile {lab.private_key}\n"
-            f"  IdentitiesOnly yes\n  UserKnownHostsFile {lab.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
-            for name in HOSTS
-        ]
-        (self.folder / "ssh_config").write_text("\n".join(entries))
+        write_ssh_config(self.fleet.lab, HOSTS, self.folder)
 
     def write_an_environment(self) -> None:
         """Somebody names the packages that they want; the model that is hashed below is there as well."""

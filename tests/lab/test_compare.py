@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.lab import Lab
 from demo.inputs import default_cache, make_inputs
 from tests.lab.fleet import ROOT, SERVICE, Finished, Fleet
+from tests.lab.ssh import write_ssh_config
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -31,12 +32,7 @@ def fleet(lab: Lab, tmp_path: Path) -> Fleet:
 
 def compared(fleet: Fleet, *words: str) -> Finished:
     """`python -m deployer compare` of gpu1's service; a load is made by its environment, for the user who logs in."""
-    host = fleet.lab.hosts[HOST]
-    config = fleet.folder / "ssh_config"
-    config.write_text(
-        f"Host {HOST}\n  HostName {host.address}\n  User deploy\n  IdentityFile {fleet.lab.private_key}\n"
-        f"  IdentitiesOnly yes\n  UserKnownHostsFile {fleet.lab.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
-    )
+    write_ssh_config(fleet.lab, [HOST], fleet.folder)
     environment = fleet.root(HOST, f"ls -d {ROOT}/artifacts/environments/sglang-*")
     model = fleet.root(HOST, f"ls -d {ROOT}/artifacts/models/{SERVICE}-*")
     maker = ("--python", f"{HOST}:{environment}", "--ssh-config", "ssh_config", "--tokenizer", model)

@@ -18,6 +18,7 @@ from demo.inputs import default_cache, make_inputs
 from tests.lab.by_hand import HOME, MODEL, SECRET, USER, ByHand
 from tests.lab.conftest import NewLab
 from tests.lab.fleet import PLAIN, PORT, SERVICE, Fleet
+from tests.lab.ssh import write_ssh_config
 
 pytestmark = pytest.mark.lab
 
@@ -53,15 +54,7 @@ class Team:
 
     def ssh_config(self, folder: Path, known: Path | None = None) -> Path:
         """An ssh configuration that has the hosts by alias."""
-        lab = self.fleet.lab
-        entries = [
-            f"Host {name}\n  HostName {lab.hosts[name].address}\n  User deploy\n  IdentityFile {lab.private_key}\n"
-            f"  IdentitiesOnly yes\n  UserKnownHostsFile {known or lab.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
-            for name in NAMES
-        ]
-        path = folder / "ssh_config"
-        path.write_text("\n".join(entries))
-        return path
+        return write_ssh_config(self.fleet.lab, NAMES, folder, known)
 
     def init(self, folder: Path, config: Path, *words: str) -> Said:
         """`python -m deployer init` in an empty folder."""

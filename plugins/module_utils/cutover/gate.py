@@ -266,12 +266,11 @@ def _still_alive(subject: Subject, started: RunState) -> None:
 
 def _died(subject: Subject, now: RunState, why: str) -> GateFailure:
     """That its process is gone; where its log proves no other cause, with who has its port instead."""
-    failed = GateFailure("process", why, subject.log, now.exit)
+    log = subject.log
+    failed = GateFailure("process", why, log, now.exit)
     port = subject.staged.release.port
     others = procfs.foreign_listeners(port, now.pids) if failed.failure.kind in (PORT, CRASH) else ""
-    if not others:
-        return failed
-    return GateFailure("process", f"{why}; port {port} is held by {others}", subject.log, now.exit)
+    return GateFailure("process", f"{why}; port {port} is held by {others}", log, now.exit) if others else failed
 
 
 def _death(now: RunState, started: RunState) -> str:

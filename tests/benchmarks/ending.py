@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -34,3 +36,23 @@ def end_like_an_interrupted_run() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminate)
+
+
+def concluded(name: str, benchmark: Callable[[], int]) -> int:
+    """Run a benchmark that boots hosts, and say on standard error why it did not come to its end.
+
+    Args:
+        name: of its `make` target.
+        benchmark: measures, reports, and returns the exit code.
+    Returns:
+        Its exit code; 2 where something could not be measured, 130 after Ctrl-C.
+    """
+    end_like_an_interrupted_run()
+    try:
+        return benchmark()
+    except (DeployError, AssertionError, subprocess.SubprocessError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the hosts and what was sent are gone", file=sys.stderr)
+        return 130

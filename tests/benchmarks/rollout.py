@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +22,8 @@ from rich.table import Table
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.requirements import (
     require_lab_machine,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from demo.inputs import default_cache, make_inputs
-from tests.benchmarks.ending import deadline, end_like_an_interrupted_run
+from tests.benchmarks.ending import concluded, deadline
 from tests.lab.booting import booted
 from tests.lab.fleet import REPOSITORY, DoubleFleet, Finished
 
@@ -112,18 +110,11 @@ def table(rounds: list[Round]) -> Table:
     return shown
 
 
-def main() -> int:
+def run() -> int:
+    """Measure and report; 1 beyond the limit."""
     options = arguments()
-    end_like_an_interrupted_run()
-    try:
-        require_lab_machine()
-        rounds = measure(options)
-    except (DeployError, AssertionError, subprocess.SubprocessError) as error:
-        note(f"bench-rollout: {error}")
-        return 2
-    except KeyboardInterrupt:
-        note("bench-rollout: interrupted; the hosts are gone")
-        return 130
+    require_lab_machine()
+    rounds = measure(options)
     ratio = min(one.wrapped for one in rounds) / min(one.plain for one in rounds)
     Console().print(table(rounds))
     print(f"bench-rollout: ratio {ratio:.2f}, limit {LIMIT:.2f}")
@@ -131,4 +122,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("bench-rollout", run))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,11 +16,10 @@ from rich.console import Console
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.requirements import (
     require_lab_machine,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from demo.inputs import default_cache, make_inputs
 from tests.benchmarks.cutover.measuring import HOST, NEW, OLD, Bench
 from tests.benchmarks.cutover.report import Round, last_line, table, within_limit
-from tests.benchmarks.ending import deadline, end_like_an_interrupted_run
+from tests.benchmarks.ending import concluded, deadline
 from tests.lab.booting import booted
 from tests.lab.by_hand import ByHand
 from tests.lab.fleet import Fleet
@@ -76,22 +74,15 @@ def measure(options: argparse.Namespace) -> list[Round]:
         return rounds
 
 
-def main() -> int:
+def run() -> int:
+    """Measure and report; 1 beyond the limit."""
     options = arguments()
-    end_like_an_interrupted_run()
-    try:
-        require_lab_machine()
-        rounds = measure(options)
-    except (DeployError, AssertionError, subprocess.SubprocessError) as error:
-        note(f"bench-cutover: {error}")
-        return 2
-    except KeyboardInterrupt:
-        note("bench-cutover: interrupted; the host is gone")
-        return 130
+    require_lab_machine()
+    rounds = measure(options)
     Console().print(table(rounds, OLD, NEW))
     print(last_line(rounds))
     return int(not within_limit(rounds))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("bench-cutover", run))

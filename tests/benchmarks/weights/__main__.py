@@ -7,7 +7,6 @@ machine only ever adds time.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,9 +19,8 @@ from rich.console import Console
 from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhosts.requirements import (
     require_lab_machine,
 )
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from demo.inputs import default_cache
-from tests.benchmarks.ending import deadline, end_like_an_interrupted_run
+from tests.benchmarks.ending import concluded, deadline
 from tests.benchmarks.weights.bittorrent import SUPER_SEEDING_WAIT, TRIALS, Swarm, bittorrent, tuning_for
 from tests.benchmarks.weights.hosts import Fleet, platforms
 from tests.benchmarks.weights.inputs import folder_size, write_checkpoint
@@ -145,7 +143,7 @@ def show(results: Results, options: argparse.Namespace) -> None:
     print(*last_lines(results), sep="\n")
 
 
-def run(options: argparse.Namespace) -> int:
+def run() -> int:
     """Measure and report.
 
     Returns:
@@ -153,6 +151,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         DeployError: something could not be measured.
     """
+    options = arguments()
     start = time.monotonic()
     require_lab_machine()
     require_rsync()
@@ -186,20 +185,5 @@ def run(options: argparse.Namespace) -> int:
     return int(not results.within_limits)
 
 
-def main() -> int:
-    end_like_an_interrupted_run()
-    options = arguments()
-    try:
-        return run(options)
-    except DeployError as error:
-        note(f"bench-weights: {error}")
-    except subprocess.SubprocessError as error:
-        note(f"bench-weights: {error}")
-    except KeyboardInterrupt:
-        note("bench-weights: interrupted; the hosts and what was sent are gone")
-        return 130
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("bench-weights", run))

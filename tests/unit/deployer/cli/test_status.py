@@ -114,3 +114,10 @@ def test_watching_as_json_is_one_object_a_round(watching: Callable[..., Any]) ->
     assert (first["exit_code"], second["exit_code"]) == (0, 1)
     assert set(first) == {"time", "exit_code", "hosts"}
     assert first["hosts"]["gpu1"] == {"reachable": True, "failure": "", "services": [GOOD]}
+
+
+def test_how_often_is_refused_where_it_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_rounds, "once", lambda *given: pytest.fail("a host was asked"))
+    done = RUNNER.invoke(cli.app, ["status", "--every", "10"])
+    assert done.exit_code == 2
+    assert "add --watch" in done.output

@@ -86,6 +86,17 @@ def short(message: str, host: str = "") -> str:
     return first if len(first) <= LONGEST else f"{first[: LONGEST - 1]}…"
 
 
+def mistakes(message: str, host: str = "") -> list[str]:
+    """A host's failure in as many lines as it has mistakes with a fix, as of a description; in one where it has none.
+
+    Args:
+        message: `HostResult.failure`.
+        host: as the inventory names it.
+    """
+    ours = [line for line in told(message, host).splitlines() if FIX in line]
+    return ours if len(ours) > 1 else [short(message, host)]
+
+
 def told(message: str, host: str = "") -> str:
     """A host's failure for people: one line where the problem is known, else all that was said, without what Ansible
     puts before it. A description may have several mistakes, a line each.

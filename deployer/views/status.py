@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from deployer.runs.problems import short
+from deployer.runs.problems import mistakes
 from deployer.runs.results import HostResult, Summary
 from deployer.views.console import shown
 from deployer.wording import counted
@@ -51,7 +51,7 @@ def status_details(summary: Summary) -> list[str]:
     for host in summary.hosts.values():
         lines += [f"{host.host} {service['service']}: {text}" for service in host.services for text in _said(service)]
         if not host.services and host.failure:
-            lines.append(f"{host.host}: {short(host.failure, host.host)}")
+            lines += [f"{host.host}: {line}" for line in mistakes(host.failure, host.host)]
     return lines + list(_not_measured(summary))
 
 

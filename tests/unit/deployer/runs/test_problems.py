@@ -157,6 +157,7 @@ def test_what_was_said_with_a_fix_stays_as_it_is() -> None:
     assert problems.short(own) == problems.told(own) == own
     several = "a: is wrong. Fix: x\nb: is wrong. Fix: y"
     assert problems.told(several) == several and problems.short(several) == "a: is wrong. Fix: x"
+    assert problems.mistakes(several) == several.splitlines()
 
 
 def test_a_cause_that_is_known_better_takes_the_place_of_a_guess() -> None:

@@ -170,9 +170,12 @@ def test_every_documented_command_runs(engines: Engines) -> None:
         if "--rates" in words:
             words[words.index("--rates") : words.index("--requests") + 2] = SHORT
         done = typed(engines.folder, *words)
-        assert done.returncode == (0 if "--record" in words else 1), line
         if "--into" in words:
             folder = engines.folder / words[words.index("--into") + 1]
             assert (folder / "report.html").read_text().startswith("<!doctype html>")
             seen.append(json.loads((folder / "comparison.json").read_text()))
+        differs = "--record" not in words
+        if "--no-worse" in words:  # which of two servers is faster in so few requests is chance
+            differs = bool(seen[-1]["load"]["misses"])
+        assert done.returncode == int(differs), line
     assert [one["load"] is not None for one in seen] == [False, True]

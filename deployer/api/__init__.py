@@ -25,6 +25,7 @@ from deployer.api.answers import (
 from deployer.api.base import Answer, HostAnswer
 from deployer.api.client import Client, ClientKit, HostKits
 from deployer.api.deployer import Deployer
+from deployer.api.measured import Measured
 from deployer.api.monitoring import Monitoring
 from deployer.api.plans import Check, Finding, Gpu, HostPlan, Plan, ServicePlan
 from deployer.api.rollouts import HostOutcome, Rollout, ServiceOutcome
@@ -59,6 +60,7 @@ __all__ = [
     "HostStatus",
     "HostVerification",
     "Listener",
+    "Measured",
     "Monitoring",
     "Plan",
     "Pruning",

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare import asking, figures, load, parity
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring import asking, load, parity
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
+    LoadSettings,
+    Measurement,
+    now,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, built_in
+from deployer.compare import judging
+from deployer.compare.client import api_key, client
 from deployer.compare.explanations import explanations, notes
-from deployer.compare.figures import LoadComparison
-from deployer.compare.load_process import Maker
-from deployer.compare.measurement import LoadSettings, Measurement, load_file, save
+from deployer.compare.judging import LoadComparison
+from deployer.compare.maker import Maker
 from deployer.compare.parity import Parity
-from deployer.compare.prompts import Prompts, built_in, read_prompts
+from deployer.compare.prompt_file import read_prompts
+from deployer.compare.record import load_file, save
 
 MAX_TOKENS = 64  # of an answer that is asked for parity
 
@@ -94,15 +101,16 @@ def measure(
     """
     chosen = prompts or built_in()
     if put_under is not None:
-        load.check(put_under.settings, put_under.maker, put_under.tokenizer)
-    with asking.client() as http:
-        server = asking.identify(http, url, model, about)
-        answers = asking.ask(http, server, chosen, max_tokens, say) if ask else None
+        load.check(put_under.settings)
+        put_under.maker.check()
+        tokenizer = put_under.maker.tokenizer_at(put_under.tokenizer)
+    http = client()
+    server = asking.identify(http, url, model, about)
+    answers = asking.ask(http, server, chosen, max_tokens, say) if ask else None
     made = None
     if put_under is not None:
-        made = load.put_under_load(server, chosen, put_under.settings, put_under.maker, put_under.tokenizer, say)
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Measurement(server, now.replace("+00:00", "Z"), answers, made)
+        made = load.put_under_load(server, chosen, put_under.settings, put_under.maker, tokenizer, api_key(), say)
+    return Measurement(server, now(), answers, made)
 
 
 def compare(
@@ -126,10 +134,40 @@ def compare(
         found = explanations(seen)
         answers = Parity(seen.old, seen.new, tuple(seen.pairs), found, notes(seen), rendering_only)
     if old.load is not None and new.load is not None:
-        loads = figures.compare_load(old, new, no_worse)
+        loads = judging.compare_load(old, new, no_worse)
     if answers is None and loads is None:
         raise DeployError("not the same was measured of both", "measure both with --parity, or both with --load")
     return Comparison(old, new, answers, loads)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was measured of a server, so that the same can be measured of another.
+
+    Args:
+        prompts: that were asked.
+        max_tokens: that each answer might have.
+        ask: whether answers were asked for.
+        load: that it was put under; None for none.
+    """
+
+    prompts: Prompts | None = None
+    max_tokens: int = MAX_TOKENS
+    ask: bool = True
+    load: LoadSettings | None = None
+
+    @classmethod
+    def of(cls, old: Measurement) -> Asked:
+        """As `old` was measured.
+
+        Raises:
+            DeployError: nothing was measured of it.
+        """
+        first = old.answers or old.load
+        if first is None:
+            raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
+        most = old.answers.max_tokens if old.answers else MAX_TOKENS
+        return cls(first.prompts, most, old.answers is not None, old.load.settings if old.load else None)
 
 
 def options_of(old: Measurement, maker: Maker | None = None, tokenizer: str = "") -> Mapping[str, Any]:
@@ -143,23 +181,15 @@ def options_of(old: Measurement, maker: Maker | None = None, tokenizer: str = ""
     Raises:
         DeployError: `old` was put under load, and no environment for another is named.
     """
-    first = old.answers or old.load
-    if first is None:
-        raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
-    made = None
-    if old.load is not None:
-        if maker is None:
-            raise DeployError(f"{old.server.url} was put under load", "give --python an environment that has SGLang")
-        made = LoadBy(maker, tokenizer, old.load.settings)
-    return {
-        "prompts": first.prompts,
-        "max_tokens": old.answers.max_tokens if old.answers else MAX_TOKENS,
-        "ask": old.answers is not None,
-        "put_under": made,
-    }
+    asked = Asked.of(old)
+    if asked.load is not None and maker is None:
+        raise DeployError(f"{old.server.url} was put under load", "give --python an environment that has SGLang")
+    made = LoadBy(maker, tokenizer, asked.load) if asked.load is not None and maker is not None else None
+    return {"prompts": asked.prompts, "max_tokens": asked.max_tokens, "ask": asked.ask, "put_under": made}
 
 
 __all__ = [
+    "Asked",
     "Comparison",
     "LoadBy",
     "LoadSettings",

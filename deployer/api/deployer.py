@@ -33,6 +33,9 @@ from deployer.runs.asking import asked
 from deployer.runs.runner import KILLED, Invocation, initiator
 
 if TYPE_CHECKING:
+    from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import LoadSettings
+    from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
+    from deployer.api.measured import Measured
     from deployer.runs.events import Event, Listener
     from deployer.runs.questions import Operator
     from deployer.runs.results import Summary
@@ -129,6 +132,36 @@ class Deployer:
             DeployError: no host could be met, none has a service that is named, or the folder cannot be written.
         """
         return client_of(*self._ask("client"), services, Path(into), check, force)
+
+    def measure(
+        self,
+        *,
+        services: Sequence[str] = (),
+        prompts: Prompts | None = None,
+        max_tokens: int = 64,
+        ask: bool = True,
+        load: LoadSettings | None = None,
+    ) -> tuple[Measured, ...]:
+        """Measure what serves every service's port now, on its host: what it answers, and how fast; nothing is changed.
+
+        A key that servers want is taken from the environment variable OPENAI_API_KEY. What came of it is compared by
+        `comparisons.compare`.
+
+        Args:
+            services: only these; all where none is named.
+            prompts: to ask; None for a small set of questions about SQL.
+            max_tokens: that each of the answers may have.
+            ask: ask for answers; False for a load alone.
+            load: made by SGLang's own benchmark in the environment of a staged release; None for none.
+
+        Raises:
+            DeployError: no host could be met, or none has a service that is named.
+        """
+        from deployer.api.measured import measured_of, variables_of
+
+        with variables_of(services, prompts, max_tokens, ask, load) as variables:
+            summary, _ = self._ask("measure", variables)
+        return measured_of(summary, services, prompts)
 
     def adopt(self, *, check: bool = False, any_command: bool = False) -> Adoption:
         """Record what serves the services' ports as releases that a rollback can start again.

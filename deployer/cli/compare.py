@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployer.cli.command_line import Json, errors_said
+from deployer.cli.command_line import Options, on_hosts
+from deployer.cli.compared_servers import ComparedServer
 
 if TYPE_CHECKING:
-    from deployer.api.comparisons import Comparison, LoadBy, Measurement
-    from deployer.compare.load_process import Maker
-    from deployer.compare.prompts import Prompts
+    from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import LoadSettings
+    from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
+    from deployer.api.comparisons import Asked, Comparison, LoadBy, Measurement
+    from deployer.compare.maker import Maker
 
 RATES = "1,2,4"
 MAX = "max"
@@ -23,9 +27,12 @@ EPILOG = (
     "A key that a server wants is taken from OPENAI_API_KEY."
 )
 
-Urls = Annotated[
+Servers = Annotated[
     list[str],
-    typer.Argument(metavar="[OLD] NEW", help="Servers, such as http://gpu1:8001; one with --record or --against."),
+    typer.Argument(
+        metavar="[OLD] NEW",
+        help="Servers, such as http://gpu1:8001, or HOST:SERVICE of the inventory; one with --record or --against.",
+    ),
 ]
 AskParity = Annotated[bool, typer.Option("--parity", help="Compare answers; so it is, too, where --load is not given.")]
 AskLoad = Annotated[
@@ -64,9 +71,7 @@ NoWorse = Annotated[
 ]
 OldAbout = Annotated[str, typer.Option("--old-about", metavar="TEXT", help="Hardware and flags of the old one.")]
 About = Annotated[str, typer.Option("--about", metavar="TEXT", help="The same of the new one, or of the only one.")]
-Into = Annotated[
-    Path | None, typer.Option("--into", metavar="FOLDER", help="Write report.html and comparison.json there.")
-]
+Into = Annotated[Path | None, typer.Option("--into", metavar="FOLDER", help="The folder to write on this machine.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,8 +79,10 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=EPILOG)(compare)
 
 
+@on_hosts()
 def compare(
-    urls: Urls,
+    options: Options,
+    servers: Servers,
     parity: AskParity = False,
     load: AskLoad = False,
     record: Record = None,
@@ -97,7 +104,6 @@ def compare(
     old_about: OldAbout = "",
     about: About = "",
     into: Into = None,
-    as_json: Json = False,
 ) -> None:
     """Compare two servers that speak the OpenAI API: what they answer, and how fast they are under load.
 
@@ -106,64 +112,74 @@ def compare(
     Example: python -m deployer compare --record old.json http://gpu1:8001
     """
     wanted = 1 if record or against else 2
-    if len(urls) != wanted or (record and against):
+    if len(servers) != wanted or (record and against):
         raise typer.BadParameter("give OLD and NEW, or one of them with either --record FILE or --against FILE")
     if against and (prompts or max_tokens or parity or load):
         raise typer.BadParameter(
             f"{against} says what is asked. Fix: leave out --prompts, --max-tokens, --parity and --load"
         )
-    with errors_said("compare"):
-        from deployer.api import comparisons
-        from deployer.compare.load_process import Maker
-        from deployer.compare.measurement import load_file, refuse_place, save
+    first = ComparedServer(servers[0], old_model or model, (about or old_about) if record else old_about)
+    last = ComparedServer(servers[-1], new_model or model, about)
+    _refuse_mixture(first, last, options)
+    from deployer.api import comparisons
+    from deployer.compare.maker import Maker
+    from deployer.compare.record import load_file, refuse_place, save
 
-        if record is not None:
-            refuse_place(record)
-        maker = Maker(python, ssh_config) if python else None
-        if against is not None:
-            old = load_file(against)
-            how = comparisons.options_of(old, maker, tokenizer)
-        else:
-            how = {
-                "prompts": _prompts(prompts),
-                "max_tokens": max_tokens or comparisons.MAX_TOKENS,
-                "ask": parity or not load,
-                "put_under": _load_by(maker, tokenizer, rates, requests, max_tokens, request_timeout, seed)
-                if load
-                else None,
-            }
-        if record is not None:
-            measured = comparisons.measure(urls[0], model=old_model or model, about=about or old_about, say=_say, **how)
-            save(measured, record)
-            _say_recorded(measured, record, as_json)
-            raise typer.Exit(_not_measured(measured))
-        if against is None:
-            old = comparisons.measure(urls[0], model=old_model or model, about=old_about, say=_say, **how)
-        new = comparisons.measure(urls[-1], model=new_model or model, about=about, say=_say, **how)
-        compared = comparisons.compare(old, new, rendering_only=rendering_only, no_worse=no_worse)
-        report = _written(compared, into) if into is not None else None
-        _show(compared, report, as_json)
+    if record is not None:
+        refuse_place(record)
+    if against is not None:
+        old = load_file(against)
+        asked = comparisons.Asked.of(old)
+    else:
+        settings = _settings(rates, requests, max_tokens, request_timeout, seed) if load else None
+        asked = comparisons.Asked(_prompts(prompts), max_tokens or comparisons.MAX_TOKENS, parity or not load, settings)
+    made = _made_by(Maker(python, ssh_config) if python else None, tokenizer, asked, (first, last))
+    if record is not None:
+        measured = first.measured(asked, made, options.deployer, _say)
+        save(measured, record)
+        _say_recorded(measured, record, first, options)
+        raise typer.Exit(_not_measured(measured))
+    if against is None:
+        old = first.measured(asked, made, options.deployer, _say)
+    new = last.measured(asked, made, options.deployer, _say)
+    compared = comparisons.compare(old, new, rendering_only=rendering_only, no_worse=no_worse)
+    report = _written(compared, into) if into is not None else None
+    _show(compared, report, options.as_json)
     raise typer.Exit(compared.exit_code)
 
 
+def _refuse_mixture(first: ComparedServer, last: ComparedServer, options: Options) -> None:
+    """Refuse options that say nothing to who is measured."""
+    named = [one for one in (first, last) if one.on_host != ("", "")]
+    if named and any(one.model for one in named):
+        raise typer.BadParameter(f"{named[0].word} is asked by the name of its release. Fix: leave out --model")
+    if options.limit:
+        raise typer.BadParameter("-l says nothing here. Fix: name the host, as HOST:SERVICE")
+
+
 def _prompts(path: Path | None) -> Prompts | None:
-    from deployer.compare.prompts import read_prompts
+    from deployer.compare.prompt_file import read_prompts
 
     return read_prompts(path) if path is not None else None
 
 
-def _load_by(
-    maker: Maker | None, tokenizer: str, rates: str, requests: int, max_tokens: int | None, timeout: float, seed: int
-) -> LoadBy:
-    from deployer.api.comparisons import LoadBy
-    from deployer.compare.measurement import LoadSettings
+def _settings(rates: str, requests: int, max_tokens: int | None, timeout: float, seed: int) -> LoadSettings:
+    from deployer.api.comparisons import LoadSettings
 
+    return LoadSettings(_rates(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
+
+
+def _made_by(maker: Maker | None, tokenizer: str, asked: Asked, servers: Sequence[ComparedServer]) -> LoadBy | None:
+    """What makes the load of servers that are named by URL; None where none is to be made."""
+    from deployer.api.comparisons import LoadBy
+
+    if asked.load is None or all(one.on_host != ("", "") for one in servers):
+        return None
     if maker is None:
         raise typer.BadParameter(
             "a load is made by SGLang's own benchmark. Fix: give --python an environment with SGLang"
         )
-    settings = LoadSettings(_rates(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
-    return LoadBy(maker, tokenizer, settings)
+    return LoadBy(maker, tokenizer, asked.load)
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -180,18 +196,21 @@ def _say(text: str) -> None:
     typer.echo(f"… {text}", err=True)
 
 
-def _say_recorded(measured: Measurement, path: Path, as_json: bool) -> None:
+def _say_recorded(measured: Measurement, path: Path, server: ComparedServer, options: Options) -> None:
     from deployer.wording import printable
 
     replies = len(measured.answers.replies) if measured.answers else 0
     steps = len(measured.load.steps) if measured.load else 0
-    if as_json:
+    if options.as_json:
         typer.echo(json.dumps({"recorded": str(path), "answers": replies, "rates": steps}))
         return
     parts = [f"{replies} answers"] * bool(replies) + [f"a load at {steps} rates"] * bool(steps)
     typer.echo(f"recorded {' and '.join(parts)} of {printable(measured.server.name)} in {path}")
-    more = " --python PREFIX" if steps else ""
-    typer.echo(f"after the rollout: python -m deployer compare --against {path}{more} {measured.server.url}")
+    on_host = server.on_host != ("", "")
+    words = [f" -i {shlex.quote(one)}" for one in options.inventory or () if on_host]
+    more = " --python PREFIX" if steps and not on_host else ""
+    who = server.word if on_host else measured.server.url
+    typer.echo(f"after the rollout: python -m deployer compare{''.join(words)} --against {path}{more} {who}")
 
 
 def _not_measured(measured: Measurement) -> int:

@@ -1,1 +1,1 @@
-"""Servers that speak the OpenAI API, measured one after the other and compared: what they answer, and how fast."""
+"""Servers that speak the OpenAI API, compared by what was measured of each, and measured from the controller."""

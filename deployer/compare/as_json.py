@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping
 from typing import Any
 
-from deployer.compare.figures import LoadComparison, verdict
-from deployer.compare.measurement import Load, Measurement
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring import measurement
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Load, Measurement
+from deployer.compare.judging import LoadComparison, verdict
 from deployer.compare.parity import Parity
 
 SCHEMA = 1
@@ -37,13 +35,7 @@ def comparison_as_json(
 
 def plain(value: Any) -> Any:
     """A dataclass, and all that is in it, as JSON has it."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return MAX if isinstance(value, float) and math.isinf(value) else value
+    return measurement.plain(value, MAX)
 
 
 def _parity(parity: Parity) -> dict[str, Any]:

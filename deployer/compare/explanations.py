@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Reply, Server
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.parity import (
+    FINISH,
+    REASONING,
+    REFUSAL,
+    TEXT,
+    TOKENS,
+    Evidence,
+    Pair,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.migration import (
     KEPT_BY_THE_MODEL,
     LLAMAFACTORY,
     SGLANG,
 )
-from deployer.compare.measurement import Reply, Server
-from deployer.compare.parity import FINISH, REASONING, REFUSAL, TEXT, TOKENS, Evidence, Explanation, Pair
+from deployer.compare.parity import Explanation
 from deployer.wording import counted
 
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|</s>")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
-from deployer.compare.figures import EQUAL, NEW, OLD, LoadComparison, rate_words, verdict
-from deployer.compare.measurement import Measurement
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.figures import rate_words
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Measurement
+from deployer.compare.judging import EQUAL, NEW, OLD, LoadComparison, verdict
 from deployer.compare.parity import Parity
 from deployer.report import plots
 from deployer.report.markup import template

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deployer.compare.figures import NEW, OLD, Figures, LoadComparison, Percentiles, rate_words
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.figures import Figures, Percentiles, rate_words
+from deployer.compare.judging import NEW, OLD, LoadComparison
 
 WIDTH, HEIGHT = 360.0, 216.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 352.0, 12.0, 176.0

@@ -25,6 +25,7 @@ MODEL_VERIFY = "deployer.sglang.model_verify"
 PRUNE = "deployer.sglang.prune"
 HISTORY = "deployer.sglang.history"
 CLIENT = "deployer.sglang.client_kit"
+MEASURE = "deployer.sglang.measure"
 LOCK = "deployer.sglang.rollout_lock"
 ROLLOUT = "deployer.sglang.rollout"
 # Modules whose whole result is what was asked for, and what is in it unless the module did not come to an end.
@@ -36,6 +37,7 @@ REPORTING = {
     ADOPT: "services",
     HISTORY: "history",
     CLIENT: "kits",
+    MEASURE: "measured",
     LOCK: "holder",
 }
 DESCRIPTION_CHECKS = ("ansible.builtin.assert", "ansible.builtin.validate_argument_spec")

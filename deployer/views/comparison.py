@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deployer.compare.figures import EQUAL, NEW, OLD, UNKNOWN, Figures, LoadComparison, Percentiles, rate_words, verdict
-from deployer.compare.measurement import Server
-from deployer.compare.parity import REFUSAL, TEXT, TOKENS, Explanation, Pair, Parity
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.figures import Figures, Percentiles, rate_words
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Server
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.parity import REFUSAL, TEXT, TOKENS, Pair
+from deployer.compare.judging import EQUAL, NEW, OLD, UNKNOWN, LoadComparison, verdict
+from deployer.compare.parity import Explanation, Parity
 from deployer.views.console import shown
 from deployer.wording import counted
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Measurement, Request, Step
 from deployer.api.comparisons import compare
-from deployer.compare.measurement import Measurement, Request, Step
 from deployer.report.comparison import write_comparison
 from tests.browser.chromium import Page
 from tests.browser.test_report import BEYOND, DESK, FAINT, PHONE, UNFOLD

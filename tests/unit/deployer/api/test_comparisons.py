@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import LoadSettings
 from deployer.api.comparisons import Maker, compare, measure, options_of, save
-from deployer.compare.measurement import LoadSettings
 from tests.unit.deployer.compare import recorded
-from tests.unit.deployer.compare.servers import Double, serve
+from tests.unit.plugins.module_utils.measuring.servers import Double, serve
 
 PAGE = Path(__file__).parents[4] / "docs" / "compare.md"
 

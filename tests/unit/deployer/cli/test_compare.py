@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Step
 from deployer.api import comparisons
 from deployer.cli import main as cli
-from deployer.compare.measurement import Step
 from tests.documented.blocks import Command, read
 from tests.unit.deployer.compare import recorded
-from tests.unit.deployer.compare.servers import Double, serve
+from tests.unit.plugins.module_utils.measuring.servers import Double, serve
 
 PAGE = Path(__file__).parents[4] / "docs" / "compare.md"
 QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -118,6 +118,8 @@ def test_a_server_that_does_not_answer_ends_it_with_2_and_the_fix() -> None:
         ("--record", "f", OLD, NEW),
         ("--record", "f", "--against", "f", OLD),
         ("--load", OLD, NEW),
+        ("--model", "m", "--record", "f", "gpu1:code2sql"),
+        ("-l", "gpu1", OLD, NEW),
         ("--load", "--python", "/p", "--rates", "1,fast", OLD, NEW),
         ("--load", "--python", "/p", "--rates", "0", OLD, NEW),
         ("--against", "f", "--prompts", "p", OLD),

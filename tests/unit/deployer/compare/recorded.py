@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployer.compare.measurement import Measurement, load_file
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Measurement
+from deployer.compare.record import load_file
 
 FOLDER = Path(__file__).parents[3] / "recordings" / "compare"
 

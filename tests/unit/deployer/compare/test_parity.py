@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Measurement, Reply
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.parity import REFUSAL, TEXT, TOKENS, Pair
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
 from deployer.api.comparisons import compare, measure
-from deployer.compare.measurement import Measurement, Reply
-from deployer.compare.parity import REFUSAL, TEXT, TOKENS, Pair, Parity
-from deployer.compare.prompts import Prompts
+from deployer.compare.parity import Parity
 from tests.unit.deployer.compare import recorded
-from tests.unit.deployer.compare.servers import Double, serve
+from tests.unit.plugins.module_utils.measuring.servers import Double, serve
 
 QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 USER = ({"role": "user", "content": "u"},)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Measurement, Reply, Step
 from deployer.api.comparisons import Comparison, compare
-from deployer.compare.measurement import Measurement, Reply, Step
 from deployer.report import plots
 from deployer.report.comparison import headline, page, write_comparison
 from tests.unit.deployer.compare import recorded

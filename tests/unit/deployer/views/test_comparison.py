@@ -8,8 +8,8 @@ import io
 import pytest
 from rich.console import Console
 
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Reply, Step
 from deployer.api.comparisons import Comparison, compare
-from deployer.compare.measurement import Reply, Step
 from deployer.views.comparison import show_load, show_parity, show_servers
 from tests.unit.deployer.compare import recorded
 

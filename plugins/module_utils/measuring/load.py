@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare.load_process import Maker, making
-from deployer.compare.measurement import Load, LoadSettings, Request, Server, Step
-from deployer.compare.prompts import Prompts, spread
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load_process import Maker, making
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
+    Load,
+    LoadSettings,
+    Request,
+    Server,
+    Step,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, spread
 
 MOST_REQUESTS = 10_000  # of all steps
 STARTING = 300  # seconds in which a cold environment imports SGLang
@@ -19,7 +24,13 @@ Say = Callable[[str], None]
 
 
 def put_under_load(
-    server: Server, prompts: Prompts, settings: LoadSettings, maker: Maker, tokenizer: str, say: Say = lambda text: None
+    server: Server,
+    prompts: Prompts,
+    settings: LoadSettings,
+    maker: Maker,
+    tokenizer: str,
+    key: str = "",
+    say: Say = lambda text: None,
 ) -> Load:
     """Measure a server at each rate, one after the other.
 
@@ -29,16 +40,16 @@ def put_under_load(
         settings: of the load.
         maker: where the load is made.
         tokenizer: folder of the model, where the load is made; its tokenizer counts tokens.
+        key: that the server wants; '' for none.
         say: told how far it is.
 
     Raises:
         DeployError: the settings are beyond bounds, there is no such environment, or its benchmark cannot be run.
     """
-    check(settings, maker, tokenizer)
-    tokenizer = tokenizer if maker.host else str(Path(tokenizer).expanduser().absolute())
+    check(settings)
     order = _order(server, prompts, settings, tokenizer)
     generator, client, steps = "", "", []
-    with making(maker, order) as answers:
+    with making(maker, order, key) as answers:
         for answer in answers(STARTING, _longest(settings)):
             if "problem" in answer:
                 raise maker.cannot_run(str(answer["problem"]))
@@ -55,25 +66,19 @@ def put_under_load(
     return Load(settings, prompts, tuple(steps), generator, client, tokenizer)
 
 
-def check(settings: LoadSettings, maker: Maker, tokenizer: str) -> None:
+def check(settings: LoadSettings) -> None:
     """Refuse a load that cannot be made, before minutes go into anything else.
 
     Raises:
-        DeployError: it is beyond bounds, or a folder is missing.
+        DeployError: it is beyond bounds.
     """
-    fix = "give fewer --rates or --requests"
     if not settings.rates or len(settings.rates) * settings.requests > MOST_REQUESTS:
-        raise DeployError(f"a load has 1 to {MOST_REQUESTS:,} requests in all", fix)
-    for name, value in (("--requests", settings.requests), ("--max-tokens", settings.max_tokens)):
+        raise DeployError(f"a load has 1 to {MOST_REQUESTS:,} requests in all", "give fewer rates or requests")
+    for name, value in (("requests", settings.requests), ("max_tokens", settings.max_tokens)):
         if value < 1:
             raise DeployError(f"{name} is {value}", "give at least 1")
     if not all(rate > 0 for rate in settings.rates) or not 0 < settings.timeout < math.inf:
-        raise DeployError("a rate or the timeout of requests is not above 0", "give --rates 1,4,max, and seconds")
-    maker.check()
-    # Never the folder that the server names: a tokenizer's own code runs.
-    if not tokenizer or not (maker.host or Path(tokenizer).expanduser().is_dir()):
-        fix = "give --tokenizer the folder of the model, or of its tokenizer files alone"
-        raise DeployError(f"a load needs the tokenizer of the model: no folder {tokenizer or 'is named'}", fix)
+        raise DeployError("a rate or the timeout of requests is not above 0", "give rates such as 1 and 4, and seconds")
 
 
 def _order(server: Server, prompts: Prompts, settings: LoadSettings, tokenizer: str) -> dict[str, Any]:

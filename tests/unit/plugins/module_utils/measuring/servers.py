@@ -1,4 +1,4 @@
-"""An OpenAI API in memory, behind httpx: it counts a token a word, and adds a system prompt where it is told to."""
+"""An OpenAI API in memory: it counts a token a word, and adds a system prompt where it is told to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
-from deployer.compare import asking
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.exchange import Client, Response
 
 Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as a server sees it: `body` is None for one that only looks."""
+
+    path: str
+    body: Any = None
+    key: str = ""
+
+
+def ok(value: Any) -> Response:
+    """An answer with JSON."""
+    return Response(200, json.dumps(value).encode())
 
 
 @dataclass
@@ -42,13 +56,13 @@ class Double:
     key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
-            return httpx.Response(401, text="Unauthorized")
-        found = self._looked_at().get(request.url.path)
+    def __call__(self, request: Asked) -> Response:
+        if self.key != request.key and self.key:
+            return Response(401, b"Unauthorized")
+        found = self._looked_at().get(request.path)
         if found is not None:
-            return httpx.Response(200, json=found)
-        return self._chat(json.loads(request.content)) if request.method == "POST" else httpx.Response(404)
+            return ok(found)
+        return Response(404, b"") if request.body is None else self._chat(request.body)
 
     def _looked_at(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"/v1/models": {"data": [{"id": name} for name in self.models]}}
@@ -61,12 +75,12 @@ class Double:
             shown["/version"] = {"version": "0.11.0"}
         return shown
 
-    def _chat(self, body: dict[str, Any]) -> httpx.Response:
+    def _chat(self, body: dict[str, Any]) -> Response:
         self.asked.append(body)
         messages = body["messages"]
         refusal = self.refuses(messages)
         if refusal:
-            return httpx.Response(400, json={"detail": refusal})
+            return Response(400, json.dumps({"detail": refusal}).encode())
         texts = [str(one["content"]) for one in messages]
         if self.system and messages[0]["role"] != "system":
             texts.insert(0, self.system)
@@ -77,18 +91,16 @@ class Double:
             "completion_tokens": len(text.split()),
         }
         choice = {"message": {"role": "assistant", "content": text, **self.more}, "finish_reason": self.finish}
-        return httpx.Response(200, json={"choices": [choice], "usage": usage if self.usage else None})
+        return ok({"choices": [choice], "usage": usage if self.usage else None})
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, **servers: Callable[[httpx.Request], httpx.Response]) -> None:
-    """Let `asking` reach these servers, each by its name: http://NAME:8001."""
+def serve(monkeypatch: pytest.MonkeyPatch, **servers: Callable[[Asked], Response]) -> None:
+    """Let clients reach these servers, each by its name: http://NAME:8001."""
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.host not in servers:
-            raise httpx.ConnectError("connection refused", request=request)
-        return servers[request.url.host](request)
+    def answer(client: Client, url: str, seconds: float, body: Mapping[str, Any] | None) -> Response:
+        parts = urlsplit(url)
+        if parts.hostname not in servers:
+            raise ConnectionRefusedError("connection refused")
+        return servers[parts.hostname](Asked(parts.path, body, client.key))
 
-    def client() -> httpx.Client:
-        return httpx.Client(transport=httpx.MockTransport(answer), headers=asking.credentials())
-
-    monkeypatch.setattr(asking, "client", client)
+    monkeypatch.setattr(Client, "answer", answer)

@@ -1,4 +1,4 @@
-"""What both servers are asked."""
+"""The file in which a user names what servers are asked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare.prompts import Prompts, built_in, has_system, read_prompts, spread
-
-
-def test_the_built_in_questions_tell_templates_apart() -> None:
-    prompts = built_in().messages
-    assert any(map(has_system, prompts)) and not all(map(has_system, prompts))
-    assert any(len(one) == 3 for one in prompts), "one of two turns"
+from deployer.compare.prompt_file import read_prompts
 
 
 def test_a_line_of_a_file_is_text_or_messages(tmp_path: Path) -> None:
@@ -58,24 +52,3 @@ def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> None:
     for name in ("binary", "missing"):
         with pytest.raises(DeployError, match="cannot be read"):
             read_prompts(tmp_path / name)
-
-
-def test_no_two_requests_of_a_load_ask_the_same_built_in_question() -> None:
-    spreaded = spread(built_in(), 500, seed=1)
-    assert len(spreaded) == 500 == len({str(one) for one in spreaded})
-    assert spread(built_in(), 500, seed=1) == spreaded != spread(built_in(), 500, seed=2)
-
-
-def test_a_users_prompts_are_taken_round_after_round() -> None:
-    own = Prompts("mine", tuple(({"role": "user", "content": name},) for name in "abc"))
-    chosen = [str(one[0]["content"]) for one in spread(own, 7, seed=3)]
-    assert [sorted(chosen[:3]), sorted(chosen[3:6])] == [["a", "b", "c"]] * 2
-    assert len(chosen) == 7
-
-
-def test_other_prompts_have_another_digest() -> None:
-    one, other = (
-        Prompts("x", (({"role": "user", "content": "a"},),)),
-        Prompts("x", (({"role": "user", "content": "b"},),)),
-    )
-    assert one.sha256 != other.sha256 and len(one.sha256) == 64

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare.exchange import exchange, parsed
-from deployer.compare.measurement import Answers, Probes, Reply, Server
-from deployer.compare.prompts import Messages, Prompts
-from deployer.wording import printable
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.exchange import Client, Response, parsed
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
+    Answers,
+    Probes,
+    Reply,
+    Server,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Messages, Prompts
+from ansible_collections.deployer.sglang.plugins.module_utils.wording import printable
 
 API_KEY = "OPENAI_API_KEY"
 PATIENCE = 600  # seconds for one answer: a long one of a large model, behind other clients' requests
@@ -49,31 +52,16 @@ FLAGS = re.compile(
 Say = Callable[[str], None]
 
 
-def api_key() -> str:
-    """The key that OPENAI_API_KEY holds, without white space around it; '' for none.
+def usable_key(given: str) -> str:
+    """A key without white space around it, as it can stand in a header; '' for none.
 
     Raises:
-        DeployError: it cannot stand in a header. The key itself is not said.
+        DeployError: it cannot. The key itself is not said.
     """
-    key = os.environ.get(API_KEY, "").strip()
+    key = given.strip()
     if not (key.isascii() and key.isprintable()):
         raise DeployError(f"{API_KEY} holds characters that no API key has", "see how the variable was set")
     return key
-
-
-def credentials() -> dict[str, str]:
-    """The header with the key that OPENAI_API_KEY holds, as OpenAI's own clients take it.
-
-    Raises:
-        DeployError: as `api_key` does.
-    """
-    key = api_key()
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def client() -> httpx.Client:
-    """An HTTP client for servers of one's own: no proxy of the environment stands before them."""
-    return httpx.Client(trust_env=False, headers=credentials())
 
 
 def base_of(url: str) -> str:
@@ -84,15 +72,16 @@ def base_of(url: str) -> str:
     """
     base = url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1").rstrip("/")
     try:
-        parts = httpx.URL(base)
-    except httpx.InvalidURL as error:
+        parts = urlsplit(base)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
         raise DeployError(f"{url} is no URL: {error}", "give the server's, such as http://gpu1:8001") from error
-    if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
+    if not known or "@" in parts.netloc or not base.isprintable() or " " in base:
         raise DeployError(f"{url} is no URL of a server", f"give it as http://gpu1:8001; a key belongs in {API_KEY}")
     return base
 
 
-def identify(http: httpx.Client, url: str, model: str = "", about: str = "") -> Server:
+def identify(http: Client, url: str, model: str = "", about: str = "") -> Server:
     """What a server is.
 
     Args:
@@ -115,7 +104,7 @@ def identify(http: httpx.Client, url: str, model: str = "", about: str = "") -> 
     return Server(url, model or models[0], models, engine, version, flags, about)
 
 
-def ask(http: httpx.Client, server: Server, prompts: Prompts, max_tokens: int, say: Say = lambda text: None) -> Answers:
+def ask(http: Client, server: Server, prompts: Prompts, max_tokens: int, say: Say = lambda text: None) -> Answers:
     """A server's answers, one after the other.
 
     Args:
@@ -143,7 +132,7 @@ def ask(http: httpx.Client, server: Server, prompts: Prompts, max_tokens: int, s
     return Answers(prompts, max_tokens, tuple(replies), probes)
 
 
-def reply_to(http: httpx.Client, server: Server, messages: Messages, max_tokens: int) -> Reply:
+def reply_to(http: Client, server: Server, messages: Messages, max_tokens: int) -> Reply:
     """The answer to one prompt; a refusal of the server is an answer as well.
 
     Raises:
@@ -157,10 +146,10 @@ def reply_to(http: httpx.Client, server: Server, messages: Messages, max_tokens:
         "stream": False,
     }
     url = f"{server.url}/v1/chat/completions"
-    answer = exchange(http, url, PATIENCE, body)
+    answer = http.exchange(url, PATIENCE, body)
     _refuse_without_key(url, answer)
-    if answer.status_code != 200:
-        return Reply(error=f"{answer.status_code} {_said(answer)}")
+    if answer.status != 200:
+        return Reply(error=f"{answer.status} {_said(answer)}")
     try:
         return _reply(parsed(answer.content))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -184,7 +173,7 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def _added(http: httpx.Client, server: Server, bare: Reply) -> str:
+def _added(http: Client, server: Server, bare: Reply) -> str:
     """The system prompt that is there already where a client sends none: sending it changes nothing."""
     if bare.prompt_tokens is None:
         return ""
@@ -194,7 +183,7 @@ def _added(http: httpx.Client, server: Server, bare: Reply) -> str:
     return ""
 
 
-def _engine(http: httpx.Client, url: str) -> tuple[str, str, dict[str, str]]:
+def _engine(http: Client, url: str) -> tuple[str, str, dict[str, str]]:
     """Engine, version and flags, by paths that only that engine has."""
     for path in ("/server_info", "/get_server_info"):
         info = _look(http, url + path)
@@ -208,31 +197,31 @@ def _engine(http: httpx.Client, url: str) -> tuple[str, str, dict[str, str]]:
     return ("vllm", str(version), {}) if version else ("", "", {})
 
 
-def _look(http: httpx.Client, url: str) -> dict[str, Any]:
+def _look(http: Client, url: str) -> dict[str, Any]:
     """A JSON object that may be there; empty where it is not."""
     try:
-        answer = exchange(http, url, LOOK)
-        value = parsed(answer.content) if answer.status_code == 200 else {}
+        answer = http.exchange(url, LOOK)
+        value = parsed(answer.content) if answer.status == 200 else {}
     except (DeployError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _get(http: httpx.Client, url: str) -> Any:
-    answer = exchange(http, url, LOOK)
+def _get(http: Client, url: str) -> Any:
+    answer = http.exchange(url, LOOK)
     _refuse_without_key(url, answer)
-    if answer.status_code != 200:
-        raise DeployError(f"{url} answered {answer.status_code} {_said(answer)}", "give the URL of an OpenAI API")
+    if answer.status != 200:
+        raise DeployError(f"{url} answered {answer.status} {_said(answer)}", "give the URL of an OpenAI API")
     try:
         return parsed(answer.content)
     except ValueError as error:
         raise DeployError(f"{url} did not answer with JSON", "give the URL of an OpenAI API") from error
 
 
-def _refuse_without_key(url: str, answer: httpx.Response) -> None:
-    if answer.status_code in (401, 403):
-        raise DeployError(f"{url} wants another API key ({answer.status_code})", f"put it into {API_KEY}")
+def _refuse_without_key(url: str, answer: Response) -> None:
+    if answer.status in (401, 403):
+        raise DeployError(f"{url} wants another API key ({answer.status})", f"put it into {API_KEY}")
 
 
-def _said(answer: httpx.Response) -> str:
+def _said(answer: Response) -> str:
     return printable(" ".join(answer.text.split())[:300])

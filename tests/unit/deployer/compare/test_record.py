@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare.measurement import LoadSettings, Measurement, Server, Step, load_file, save
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
+    LoadSettings,
+    Measurement,
+    Server,
+    Step,
+)
+from deployer.compare.record import load_file, save
 from tests.unit.deployer.compare import recorded
 
 

@@ -1,68 +1,21 @@
-"""What a load comes to: percentiles, throughput and failures, and which of two servers is better at what."""
+"""Which of two servers under the same load is better at what."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare.measurement import Load, Measurement, Server, Step
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.figures import (
+    Figures,
+    figures,
+    worse,
+)
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Load, Measurement, Server
 
 SAME = 0.05  # part by which two figures may differ and count as the same: what a second run differs by as well
 OLD, NEW, EQUAL, UNKNOWN = "old", "new", "same", "not compared"
-FEW_PIECES = 4  # tokens a piece: of an answer in fewer pieces, the time between two tokens cannot be told
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Of the times of requests, in seconds."""
-
-    p50: float
-    p90: float
-    p99: float
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a server did at one rate.
-
-    Args:
-        rate: of requests in a second; infinity for all at once.
-        sent, failed, empty: requests, those without an answer, and those whose answer has no text.
-        bursts: answers that came in so few pieces that the time of a token is not known.
-        first_token: seconds to the first token; None where no answer has one, as for the next two.
-        token: seconds a token after the first; of answers that are no bursts.
-        latency: seconds to the last token.
-        tokens_per_second, requests_per_second: that were answered.
-        tokens: of an answer, on average.
-        problem: why it was not measured; '' where it was.
-        errors: what failed requests say, each once.
-    """
-
-    rate: float
-    sent: int
-    failed: int
-    empty: int
-    bursts: int
-    first_token: Percentiles | None
-    token: Percentiles | None
-    latency: Percentiles | None
-    tokens_per_second: float
-    requests_per_second: float
-    tokens: float
-    problem: str = ""
-    errors: tuple[str, ...] = ()
-
-    @property
-    def failure_rate(self) -> float:
-        """Part of the requests that failed; 1 where nothing could be measured."""
-        return self.failed / self.sent if self.sent else 1.0
-
-    @property
-    def nothing(self) -> bool:
-        """No request was answered."""
-        return bool(self.problem) or self.failed == self.sent
 
 
 @dataclass(frozen=True)
@@ -142,21 +95,9 @@ class LoadComparison:
     @property
     def misses(self) -> tuple[str, ...]:
         """What the new server does worse than is allowed."""
-        return tuple(self._misses()) if self.no_worse is not None else ()
-
-    def _misses(self) -> Iterator[str]:
-        assert self.no_worse is not None
-        for old, new in zip(self.old_figures, self.new_figures, strict=True):
-            at = rate_words(new.rate)
-            if new.problem:
-                yield f"{at}: not measured: {new.problem}"
-            elif new.failure_rate > old.failure_rate:
-                yield f"{at}: {new.failed} of {new.sent} requests fail, {old.failed} of {old.sent} of the old server's"
-            elif old.latency and new.latency and new.latency.p99 > old.latency.p99 * self.no_worse:
-                yield (
-                    f"{at}: p99 of the end-to-end latency is {new.latency.p99:.2f} s, "
-                    f"{new.latency.p99 / old.latency.p99:.2f} times {old.latency.p99:.2f} s"
-                )
+        if self.no_worse is None:
+            return ()
+        return tuple(worse(self.old_figures, self.new_figures, self.no_worse))
 
     @property
     def exit_code(self) -> int:
@@ -179,44 +120,6 @@ def compare_load(old: Measurement, new: Measurement, no_worse: float | None = No
     before, after = tuple(map(figures, first.steps)), tuple(map(figures, second.steps))
     judged = tuple(judge(metric, one, other) for metric in METRICS for one, other in zip(before, after, strict=True))
     return LoadComparison(old.server, new.server, first, second, before, after, judged, no_worse)
-
-
-def figures(step: Step) -> Figures:
-    """What a step comes to."""
-    done = [one for one in step.requests if not one.error]
-    said = [one for one in done if one.first > 0]
-    several = [one for one in said if one.tokens > 1]
-    streamed = [one for one in several if one.pieces > 1 and one.pieces * FEW_PIECES >= one.tokens]
-    tokens = sum(one.tokens for one in done)
-    return Figures(
-        rate=step.rate,
-        sent=len(step.requests),
-        failed=len(step.requests) - len(done),
-        empty=len(done) - len(said),
-        bursts=len(several) - len(streamed),
-        first_token=percentiles([one.first for one in said]),
-        token=percentiles([(one.latency - one.first) / (one.tokens - 1) for one in streamed]),
-        latency=percentiles([one.latency for one in said]),
-        tokens_per_second=tokens / step.seconds if step.seconds else 0.0,
-        requests_per_second=len(done) / step.seconds if step.seconds else 0.0,
-        tokens=tokens / len(done) if done else 0.0,
-        problem=step.problem,
-        errors=tuple(dict.fromkeys(one.error for one in step.requests if one.error)),
-    )
-
-
-def percentiles(values: Sequence[float]) -> Percentiles | None:
-    """The median, p90 and p99, between two values where none is there; None of nothing."""
-    return Percentiles(*(percentile(values, part) for part in (0.5, 0.9, 0.99))) if values else None
-
-
-def percentile(values: Sequence[float], part: float) -> float:
-    """As numpy has it by default: linear between the two nearest values."""
-    ordered = sorted(values)
-    at = (len(ordered) - 1) * part
-    below = math.floor(at)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
 
 
 def judge(metric: Metric, old: Figures, new: Figures) -> Judgement:
@@ -259,11 +162,6 @@ def _factors(judged: Sequence[Judgement]) -> str:
         return ""
     least, most = f"{min(known):.1f}", f"{max(known):.1f}"
     return f" (by a factor of {least})" if least == most else f" (by a factor of {least} to {most})"
-
-
-def rate_words(rate: float) -> str:
-    """`4 requests/s`, or `all at once`."""
-    return "all at once" if math.isinf(rate) else f"{rate:g} request{'' if rate == 1 else 's'}/s"
 
 
 def _load(measurement: Measurement) -> Load:

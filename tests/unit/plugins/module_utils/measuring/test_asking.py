@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.compare import asking
-from deployer.compare.measurement import Answers, Measurement, Server, save
-from deployer.compare.prompts import Prompts, built_in
-from tests.unit.deployer.compare.servers import Double, serve
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring import asking
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.exchange import Client, Response
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Answers, Measurement, Server
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, built_in
+from deployer.compare.record import save
+from tests.unit.plugins.module_utils.measuring.servers import Asked, Double, serve
 
 QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 
-def identified(url: str, model: str = "") -> Server:
-    with asking.client() as http:
-        return asking.identify(http, url, model)
+def identified(url: str, model: str = "", key: str = "") -> Server:
+    return asking.identify(Client(key), url, model)
 
 
 def asked(url: str, prompts: Prompts | None = None) -> Answers:
-    with asking.client() as http:
-        return asking.ask(http, asking.identify(http, url), prompts or built_in(), 16)
+    return asking.ask(Client(), asking.identify(Client(), url), prompts or built_in(), 16)
 
 
 @pytest.mark.parametrize(
@@ -59,43 +58,37 @@ def test_a_server_that_lists_nothing_needs_a_name(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_server_that_does_not_answer_or_wants_a_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, locked=Double(key="k1"), broken=lambda request: httpx.Response(200, text="<html>"))
-    monkeypatch.delenv(asking.API_KEY, raising=False)
+    serve(monkeypatch, locked=Double(key="k1"), broken=lambda request: Response(200, b"<html>"))
     for host, problem in (("gone", "does not answer"), ("locked", "wants another API key"), ("broken", "with JSON")):
         with pytest.raises(DeployError, match=problem) as raised:
             identified(f"http://{host}:8001")
         assert host in raised.value.problem and raised.value.fix
-    monkeypatch.setenv(asking.API_KEY, "k1")
-    assert identified("http://locked:8001").model == "code2sql"
+    assert identified("http://locked:8001", key="k1").model == "code2sql"
 
 
-def test_white_space_around_a_key_is_not_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(asking.API_KEY, " k1\r\n")
-    assert asking.credentials() == {"Authorization": "Bearer k1"}
-    monkeypatch.setenv(asking.API_KEY, "\n")
-    assert asking.credentials() == {}
+def test_white_space_around_a_key_is_not_part_of_it() -> None:
+    assert (asking.usable_key(" k1\r\n"), asking.usable_key("\n")) == ("k1", "")
 
 
 @pytest.mark.parametrize("key", ["sk-secr\u00e9t", "sk-secret\rmore", "sk-secret\x1b"])
-def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_said(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv(asking.API_KEY, key)
+def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_said(key: str) -> None:
     with pytest.raises(DeployError, match="OPENAI_API_KEY holds characters") as raised:
-        asking.client()
+        asking.usable_key(key)
     assert "sk-" not in str(raised.value) and raised.value.fix == "see how the variable was set"
 
 
-def test_what_httpx_says_of_its_own_headers_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def malformed(request: httpx.Request) -> httpx.Response:
-        raise httpx.LocalProtocolError("Illegal header value b'Bearer sk-secret'", request=request)
+def test_what_is_said_of_headers_of_ones_own_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def malformed(request: Asked) -> Response:
+        raise ValueError("Invalid header value b'Bearer sk-secret'")
 
     serve(monkeypatch, gpu1=malformed)
-    with pytest.raises(DeployError, match="does not answer: LocalProtocolError") as raised:
+    with pytest.raises(DeployError, match="does not answer: ValueError") as raised:
         identified("http://gpu1:8001")
     assert "sk-secret" not in str(raised.value)
 
 
 def test_what_a_server_says_does_not_act_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, gpu1=lambda request: httpx.Response(500, text="\x1b[2Jgone"))
+    serve(monkeypatch, gpu1=lambda request: Response(500, b"\x1b[2Jgone"))
     with pytest.raises(DeployError, match=r"answered 500 \?\[2Jgone"):
         identified("http://gpu1:8001")
 
@@ -109,7 +102,7 @@ def test_what_a_server_says_does_not_act_on_the_terminal(monkeypatch: pytest.Mon
     ],
 )
 def test_a_list_of_models_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, models: str, problem: str) -> None:
-    serve(monkeypatch, gpu1=lambda request: httpx.Response(200, text=models))
+    serve(monkeypatch, gpu1=lambda request: Response(200, models.encode()))
     with pytest.raises(DeployError, match=problem):
         identified("http://gpu1:8001")
 
@@ -117,13 +110,13 @@ def test_a_list_of_models_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize("answer", ["[" * 200_000, '{"choices": 5}', "<html>"])
 def test_an_answer_that_is_none_is_told_as_one(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     double = Double()
-    serve(monkeypatch, gpu1=lambda one: httpx.Response(200, text=answer) if one.method == "POST" else double(one))
+    serve(monkeypatch, gpu1=lambda one: Response(200, answer.encode()) if one.body else double(one))
     assert {one.error[:33] for one in asked("http://gpu1:8001").replies} == {"an answer that is no chat complet"}
 
 
 def test_half_a_surrogate_pair_costs_no_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     double = Double(models=("mHALF",), answer=lambda prompt: "aHALF")
-    serve(monkeypatch, gpu1=lambda one: httpx.Response(200, text=double(one).text.replace("HALF", r"\ud800")))
+    serve(monkeypatch, gpu1=lambda one: Response(200, double(one).content.replace(b"HALF", rb"\ud800")))
     answers = asked("http://gpu1:8001")
     assert (answers.replies[0].text, identified("http://gpu1:8001").model) == ("a?", "m?")
     save(Measurement(identified("http://gpu1:8001"), "2026-11-29T10:00:00Z", answers), tmp_path / "it.json")
@@ -147,9 +140,9 @@ def test_a_refusal_is_an_answer_and_a_broken_one_too(monkeypatch: pytest.MonkeyP
 def test_a_server_that_goes_away_between_two_prompts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     double = Double()
 
-    def going(request: httpx.Request) -> httpx.Response:
+    def going(request: Asked) -> Response:
         if len(double.asked) == 3:
-            raise httpx.ReadError("connection reset", request=request)
+            raise ConnectionResetError("connection reset")
         return double(request)
 
     serve(monkeypatch, gpu1=going)

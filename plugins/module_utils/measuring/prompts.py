@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 
 BUILT_IN = "built-in questions"
-LARGEST_FILE = 16 * 1024 * 1024  # bytes
+LINES = 'give a line a prompt: its text, or {"messages": [{"role": "user", "content": "…"}]}'
 ROLES = ("system", "user", "assistant", "tool")
 SCHEMA = (
     "CREATE TABLE orders (id BIGINT, customer_id BIGINT, region TEXT, amount DECIMAL(12,2), created_at DATE);\n"
@@ -73,23 +73,26 @@ def built_in() -> Prompts:
     return Prompts(BUILT_IN, tuple(map(tuple, prompts)))
 
 
-def read_prompts(path: Path) -> Prompts:
-    """A user's file: a line is plain text, a JSON list of messages, or a JSON object with `messages`.
+def parse_prompts(name: str, text: str) -> Prompts:
+    """A user's prompts: a line is plain text, a JSON list of messages, or a JSON object with `messages`.
+
+    Args:
+        name: of the file that they are from.
+        text: of it.
 
     Raises:
-        DeployError: it cannot be read, is empty, or a line is none of these.
+        DeployError: it is empty, or a line is none of these.
     """
-    fix = 'give a line a prompt: its text, or {"messages": [{"role": "user", "content": "…"}]}'
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise DeployError(f"{path} is larger than {LARGEST_FILE // 2**20} MiB", "take a sample of it")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeployError(f"{path} cannot be read: {error}", fix) from error
-    found = [_prompt(f"{path}:{number}", line, fix) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_prompt(f"{name}:{number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not found:
-        raise DeployError(f"{path} has no prompts", fix)
-    return Prompts(path.name, tuple(found))
+        raise DeployError(f"{name} has no prompts", LINES)
+    return Prompts(os.path.basename(name), tuple(found))
+
+
+def as_lines(prompts: Prompts) -> str:
+    """Prompts as `parse_prompts` reads them."""
+    # A line separator of Unicode inside a text would end the line.
+    return "".join(json.dumps([dict(message) for message in one]) + "\n" for one in prompts.messages)
 
 
 def spread(prompts: Prompts, count: int, seed: int) -> tuple[Messages, ...]:
@@ -119,20 +122,20 @@ def _question(number: int, year: int, level: int) -> str:
     return QUESTIONS[number].format(year=year, level=level)
 
 
-def _prompt(where: str, line: str, fix: str) -> Messages:
+def _prompt(where: str, line: str) -> Messages:
     if line.lstrip()[:1] not in ("{", "["):
         return ({"role": "user", "content": line.strip()},)
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DeployError(f"{where} is not JSON: {error}", fix) from error
-    messages = value.get("messages") if isinstance(value, dict) else value
+        raise DeployError(f"{where} is not JSON: {error}", LINES) from error
+    messages: Any = value.get("messages") if isinstance(value, dict) else value
     if not _are_messages(messages):
-        raise DeployError(f"{where} has no messages", fix)
+        raise DeployError(f"{where} has no messages", LINES)
     return tuple(messages)
 
 
-def _are_messages(value: Any) -> TypeGuard[Sequence[Mapping[str, Any]]]:
+def _are_messages(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)

@@ -1,22 +1,18 @@
-"""What was measured of one server, and the file that keeps it until there is another to compare it with."""
+"""What was measured of one server, as frozen data."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-
-from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
-from deployer.compare.prompts import Prompts
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
 
 SCHEMA: Literal[1] = 1
-LARGEST_FILE = 256 * 1024 * 1024  # bytes
+INFINITY = "Infinity"  # JSON has no number for it
 ENGINES = {"sglang": "SGLang", "llamafactory": "LLaMA-Factory", "vllm": "vLLM"}
 
 
@@ -180,7 +176,6 @@ class Load:
     tokenizer: str
 
 
-@with_config(ConfigDict(ser_json_inf_nan="strings"))
 @dataclass(frozen=True)
 class Measurement:
     """What was measured of one server.
@@ -200,49 +195,22 @@ class Measurement:
     schema: Literal[1] = SCHEMA
 
 
-def save(measurement: Measurement, path: Path) -> None:
-    """Write a measurement to a file that only its user may read: it holds prompts and answers.
+def now() -> str:
+    """The time of a measurement."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    Raises:
-        DeployError: it cannot be written.
+
+def plain(value: Any, infinity: str = INFINITY) -> Any:
+    """A dataclass, and all that is in it, as JSON has it.
+
+    Args:
+        value: dataclasses, mappings, sequences, numbers, texts.
+        infinity: the word for a number that JSON does not have.
     """
-    text = _adapter().dump_json(measurement, indent=1).decode()
-    try:
-        write_file(str(path.absolute()), text + "\n", mode=0o600)
-    except OSError as error:
-        raise DeployError(f"{path} cannot be written: {error}", "name a file in a folder of yours") from error
-
-
-def refuse_place(path: Path) -> None:
-    """Refuse a file that `save` could not write, before minutes go into what it is to hold.
-
-    Raises:
-        DeployError: its folder is not there, or not the user's to write to.
-    """
-    folder = path.absolute().parent
-    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise DeployError(f"{path} cannot be written", "name a file in a folder of yours")
-
-
-def load_file(path: Path) -> Measurement:
-    """Read what `save` has written.
-
-    Raises:
-        DeployError: there is no such file, or it is none that `compare --record` wrote.
-    """
-    fix = "give a file that compare --record of this version wrote"
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise DeployError(f"{path} is larger than {LARGEST_FILE // 2**20} MiB", fix)
-        return _adapter().validate_json(path.read_bytes())
-    except OSError as error:
-        raise DeployError(f"{path} cannot be read: {error}", fix) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise DeployError(f"{path} is no measurement: {where}: {first['msg']}", fix) from error
-
-
-@cache
-def _adapter() -> TypeAdapter[Measurement]:
-    return TypeAdapter(Measurement)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name), infinity) for one in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one, infinity) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one, infinity) for one in value]
+    return infinity if isinstance(value, float) and math.isinf(value) else value

@@ -45,13 +45,14 @@ def _seen(events: Sequence[Event]) -> Iterator[Failure]:
         data = event.data
         host = text(data, "host")
         if _failed_cutover(event):
-            failure = mapping(data, "failure")
+            failure, by_hand = mapping(data, "failure"), text(data, "by_hand")
+            reason = text(data, "reason") or "it did not say why"
             yield Failure(
                 host=host,
                 where=text(data, "service"),
                 outcome=text(data, "outcome"),
                 kind=text(failure, "kind") or text(data, "probe"),
-                reason=text(data, "reason") or "it did not say why",
+                reason=f"{reason}. Fix: by hand: {by_hand}" if by_hand else reason,
                 evidence=texts(failure, "evidence"),
                 log=text(data, "log"),
             )

@@ -45,7 +45,8 @@ def cutover_line(result: Mapping[str, Any]) -> str:
     seconds = result.get("seconds") or {}
     took = " ".join(f"{state} {value:.1f} s" for state, value in seconds.items() if value >= SHORTEST)
     before, target = result.get("before") or "none", result.get("target") or "none"
-    change = f"{before} serves again, {target} did not pass" if outcome == "restored" else f"{before} → {target}"
+    serves = f"{before} serves again" if result.get("before") else "nothing serves, as before"
+    change = f"{serves}, {target} did not pass" if outcome == "restored" else f"{before} → {target}"
     text = f"{result.get('service')}: {change}"
     return f"[{style}]{shown(outcome)}[/] {shown(text)}" + (f" [dim]({took})[/]" if took else "")
 

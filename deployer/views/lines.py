@@ -105,6 +105,8 @@ def _cutover(data: Mapping[str, Any]) -> Iterator[str]:
     evidence = data["failure"].get("evidence") or str(data.get("log") or "").splitlines()[-MOST_EVIDENCE:]
     for line in evidence[:MOST_EVIDENCE]:
         yield f"    [dim]{shown(line)}[/]"
+    if data.get("by_hand"):
+        yield f"  [bold red]by hand on {shown(data['host'])}:[/] {shown(data['by_hand'])}"
 
 
 def _message(data: Mapping[str, Any]) -> Iterator[str]:

@@ -126,6 +126,10 @@ failure:
     - C(kind) of the failure, such as V(out-of-memory), V(port) or V(flag), and C(evidence), the lines that prove it.
   type: dict
   returned: on failure
+by_hand:
+  description: How to get the service back without this package.
+  type: str
+  returned: when what served before does not serve again
 adopted:
   description: Id of the release that was made of what somebody else had started.
   type: str
@@ -158,13 +162,15 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome im
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import Order, bring, engines_of, prediction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.release import load_release
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import UNIT_KIND
 
 
 def message(order: Order, outcome: Outcome) -> str:
     """The failure for people: what failed and what proves it, what serves now, and the log's last lines."""
     now = f"release {outcome.after} serves again" if outcome.after else "nothing serves, as before"
     if outcome.outcome == NOT_RESTORED:
-        now = f"NOTHING IS KNOWN TO SERVE on this host; {by_hand(order, outcome)}"
+        now = f"NOTHING IS KNOWN TO SERVE on this host; by hand: {by_hand(order, outcome)}"
     kind = f" [{outcome.failure['kind']}]" if outcome.failure.get("kind") else ""
     text = f"{order.service}: release {outcome.target} did not pass its gate ({outcome.reason}){kind}; {now}"
     evidence = [f"  {line}" for line in outcome.failure.get("evidence", ())]
@@ -177,10 +183,15 @@ def by_hand(order: Order, outcome: Outcome) -> str:
     """How to get a service back without this package."""
     if outcome.before is None:
         return "nothing was committed before; correct the release and deploy again"
-    unit = f"inference-{order.service}"
-    launch = f"{order.folder.release(outcome.before)}/launch.sh"
-    start = f"systemctl restart {unit}; journalctl -u {unit}" if order.supervisor == "systemd" else launch
-    return f"by hand: {start} (it runs {launch}); once it answers, run the deployment again"
+    folder = order.folder.release(outcome.before)
+    launch = f"{folder}/launch.sh"
+    supervisor = order.supervisor
+    with contextlib.suppress(DeployError):  # what somebody else had made a unit for is kept by that
+        supervisor = load_release(folder).release.supervisor
+    unit = supervisor[len(UNIT_KIND) :] if supervisor.startswith(UNIT_KIND) else f"inference-{order.service}"
+    start = launch if supervisor == "process" else f"systemctl restart {unit}; journalctl -u {unit}"
+    runs = f" (it runs {launch})" if supervisor == "systemd" else ""
+    return f"{start}{runs}; once it answers, run the deployment again"
 
 
 def predicted(order: Order) -> tuple[Outcome, bool]:
@@ -243,6 +254,8 @@ def main() -> None:
         }
     if outcome.warning:
         module.warn(f"{service}: {outcome.warning}")
+    if outcome.outcome == NOT_RESTORED:
+        result["by_hand"] = by_hand(order, outcome)
     if outcome.failed:
         module.fail_json(msg=message(order, outcome), **result)
     module.exit_json(**result)

@@ -225,6 +225,12 @@ def test_each_failure_is_told_once_by_whoever_knows_most_of_it(folder: Path) -> 
     assert failure.log == runs.LOG
 
 
+def test_what_is_to_be_done_by_hand_is_the_fix_of_what_was_not_restored(folder: Path) -> None:
+    events = runs.restored(100, "gpu1", outcome="not_restored", reason="it died", by_hand="/x/launch.sh")
+    [failure] = told(folder, events).failures
+    assert failure.reason == "it died. Fix: by hand: /x/launch.sh"
+
+
 def test_what_failed_when_it_was_looked_at_first_and_again_later_is_one_failure(folder: Path) -> None:
     step = {
         "host": "gpu1",

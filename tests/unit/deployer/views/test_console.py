@@ -33,6 +33,11 @@ def test_a_cut_over_is_one_line_with_its_times() -> None:
     assert shown(cutover_line(RESTORED)).strip() == "restored code2sql: aaa serves again, bbb did not pass (stop 1.2 s)"
 
 
+def test_where_nothing_served_before_nothing_is_said_to_serve_again() -> None:
+    line = shown(cutover_line({**RESTORED, "before": None, "after": None})).strip()
+    assert line == "restored code2sql: nothing serves, as before, bbb did not pass (stop 1.2 s)"
+
+
 def test_the_outcome_says_which_release_every_host_is_at() -> None:
     hosts = {
         "a": HostResult("a", cutovers=(RESTORED,)),

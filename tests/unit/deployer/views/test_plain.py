@@ -11,6 +11,7 @@ from rich.console import Console
 from deployer.runs.events import Event
 from deployer.views.lines import batch_line
 from deployer.views.plain import PlainView
+from tests.unit.deployer.report.runs import restored
 from tests.unit.deployer.runs.recorded import Ticks, watched
 
 
@@ -44,6 +45,13 @@ def test_a_failure_keeps_all_of_its_lines() -> None:
     data = {"host": "a", "phase": "preflight", "task": "t", "kind": "failed", "changed": False, "seconds": 1}
     text = shown(Event("step", {**data, "message": "first [red]", "detail": "second\nthird\x1b[2J"}))
     assert text.splitlines() == ["a failed t", "  first [red]", "  second", "  third?[2J"]
+
+
+def test_what_is_to_be_done_by_hand_is_said_where_nothing_serves() -> None:
+    (event,) = [
+        one for one in restored(0, "gpu1", outcome="not_restored", by_hand="/x/launch.sh") if one.kind == "cutover"
+    ]
+    assert shown(event).splitlines()[-1] == "  by hand on gpu1: /x/launch.sh"
 
 
 def test_how_far_an_engine_loads_is_said_now_and_then() -> None:

@@ -68,7 +68,7 @@ def shown_argv(argv: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
 
 def shown_text(text: str) -> str:
     """A text with the secrets in it replaced."""
-    text = OPTION.sub(lambda found: _hide(found, "--") if is_secret_option(found["name"]) else found[0], text)
+    text = OPTION.sub(lambda found: _hide(found, "--") if _gives_secret(found) else found[0], text)
     text = ASSIGNED.sub(lambda found: _hide(found, "") if SECRET_VARIABLE.search(found["name"]) else found[0], text)
     text = URL.sub(lambda found: f"{found['scheme']}{HIDDEN}@", text)
     text = BEARER.sub(lambda found: f"{found['kind']} {HIDDEN}", text)
@@ -78,6 +78,12 @@ def shown_text(text: str) -> str:
 def is_secret_option(name: str) -> bool:
     """True for an option of an engine that takes a secret."""
     return SECRET.search(name.replace("-", "_")) is not None
+
+
+def _gives_secret(found: re.Match[str]) -> bool:
+    """False for `--become-password-file FILE` as well, with which we say what to give."""
+    advised = found["name"].endswith("-file") and found["value"].rstrip(",.") == "FILE"
+    return is_secret_option(found["name"]) and not advised
 
 
 def _is_secret_variable(name: str, value: str) -> bool:

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets import secret_variables, shown_argv
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets import (
+    secret_variables,
+    shown_argv,
+    shown_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.adoption.secrets i
 )
 def test_secret_words_are_replaced_and_others_are_not(argv: list[str], shown: list[str] | None) -> None:
     assert shown_argv(argv) == (argv if shown is None else shown)
+
+
+def test_what_we_advise_to_give_is_no_secret() -> None:
+    advice = "Fix: -K, or --become-password-file FILE; or --vault-password-file FILE, or -J"
+    assert shown_text(advice) == advice
+    assert shown_text("x --api-key FILE --api-key-file hush-hush") == "x --api-key *** --api-key-file ***"
 
 
 def test_variables_are_secret_by_name_by_form_and_by_what_others_hold() -> None:

@@ -33,6 +33,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.system
 PROBE_PATIENCE = 30.0  # seconds for the gate's probes: one whole look at a /health that generates, and a moment
 GPU_PATIENCE = 20.0  # seconds for nvidia-smi, beside them
 HOST_PATIENCE = 60.0  # seconds for everything: what hangs then is said, and left
+FINISHED_BY = "the next rollout or rollback of the service brings it to its end"
 SHOWN = ("ActiveState", "SubState", "Result", "NRestarts", "UnitFileState", "DropInPaths", "NeedDaemonReload")
 
 Found = TypeVar("Found")
@@ -169,7 +170,9 @@ def service_status(
     )
     if unfinished:
         serves = f"release {current} {'answers' if state == 'serving' else f'does not answer: {detail}'}"
-        return {**known, "state": unfinished, "detail": f"{_progress(journal.unfinished(folder) or {})}; {serves}"}
+        said = f"{_progress(journal.unfinished(folder) or {})}; {serves}"
+        fix = f". Fix: {FINISHED_BY}" if unfinished == "interrupted" else ""
+        return {**known, "state": unfinished, "detail": said + fix}
     return {**known, "state": state, "detail": detail}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs
+from ansible_collections.deployer.sglang.plugins.module_utils import journal, procfs, status
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover import transaction
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
@@ -156,7 +156,8 @@ def test_a_cut_over_that_was_killed_is_reported_and_the_next_one_finishes_it(hos
     assert wait_until(lambda: (journal.unfinished(host.folder) or {}).get("state") == "gate", 20)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert host.state == "interrupted"
+    found = status.service_status(host.root, SERVICE, host.port)
+    assert (found["state"], found["detail"].partition(". Fix: ")[2]) == ("interrupted", status.FINISHED_BY)
     assert host.folder.release_of("current") == "one"
     outcome = host.cut_over("one")
     assert outcome.outcome == "committed"

@@ -18,6 +18,8 @@ from ansible_collections.deployer.sglang.plugins.plugin_utils.operator_channel i
 
 MODULE = "deployer.sglang.cutover"
 STATUS = "ansible.legacy.async_status"
+FORGOTTEN = "the host has forgotten this job, as after a power cut. It finishes or restores by itself"
+ENDED = "the module was ended on the host before it had answered. The host finishes or restores by itself"
 SOON = 0.5  # seconds after which it is looked for the first time: where there is nothing to do, that is the end
 
 
@@ -44,13 +46,11 @@ class ActionModule(ActionBase):
         result = self._module(STATUS, {**job, "mode": "status"}, variables)
         if not result.get("finished"):
             why = f"it is still under way after {self._task.async_val} s. The host comes to its end by itself"
-            return {**result, "failed": True, "msg": f"{watched.service}: {why}. Fix: python -m deployer status"}
+            return {**result, **_lost(watched.service, why)}
         if result.get("msg") == "could not find job":
-            why = "the host has forgotten this job, as after a power cut. It finishes or restores by itself"
-            return {"failed": True, "msg": f"{watched.service}: {why}. Fix: python -m deployer status"}
+            return _lost(watched.service, FORGOTTEN)
         if "outcome" not in result and "outdata" in result:  # what Ansible says of a module that printed no result
-            why = "the module was ended on the host before it had answered. The host finishes or restores by itself"
-            result = {"failed": True, "msg": f"{watched.service}: {why}. Fix: python -m deployer status"}
+            result = _lost(watched.service, ENDED)
         with contextlib.suppress(AnsibleConnectionFailure):
             self._module(STATUS, {**job, "mode": "cleanup"}, variables)
         self.cleanup(force=True)
@@ -89,6 +89,11 @@ class ActionModule(ActionBase):
     def _module(self, name: str, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(module_name=name, module_args=arguments, task_vars=variables)
         return answer
+
+
+def _lost(service: str, why: str) -> dict[str, Any]:
+    """The result where a cut-over's end was not seen."""
+    return {"failed": True, "msg": f"{service}: {why}. Fix: python -m deployer status"}
 
 
 class _Watched:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.deployer.sglang.plugins.module_utils import incoming
-from ansible_collections.deployer.sglang.plugins.module_utils.environments import proof
+from ansible_collections.deployer.sglang.plugins.module_utils.environments import build, proof
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.build import Order, build_environment
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.caches import Caches
+from ansible_collections.deployer.sglang.plugins.module_utils.environments.lock import lock_digest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.relay import puller, receiver, server, wire
 from ansible_collections.deployer.sglang.plugins.module_utils.relay.order import Peer
@@ -47,6 +50,21 @@ def bundle_of_another_lock(stage: Stage) -> str:
     file = lock / "requirements.lock"
     file.write_text(file.read_text().replace("alpha==1.0", "alpha==1.1"))
     return _refused_bundle(stage, lock)
+
+
+def bundle_damaged(stage: Stage) -> str:
+    bundle = _lock(stage) / "bundle"
+    wheel = next((bundle / "wheels").glob("alpha-*"))
+    content = bytearray(wheel.read_bytes())
+    content[-1] ^= 1
+    wheel.write_bytes(content)
+    return _unbuilt(stage, bundle)
+
+
+def disk_full_while_building(stage: Stage) -> str:
+    bundle = write_bundle(stage.folder / "bundle", {"full-disk": "1.0"}, stage.monkeypatch)
+    stage.monkeypatch.setattr(build.shutil, "disk_usage", lambda path: type("", (), {"free": 200 * 10**6}))
+    return _unbuilt(stage, bundle)
 
 
 def library_missing(stage: Stage) -> str:
@@ -143,6 +161,16 @@ def _refused_bundle(stage: Stage, lock: Path) -> str:
         text = in_place_of(str(error), stage.folder, "/home/me/fleet/environments")
         return watched(ended("gpu1", _ENVIRONMENTS, {"msg": text}, role="environment"))
     raise AssertionError("the bundle is whole")
+
+
+def _unbuilt(stage: Stage, bundle: Path) -> str:
+    prefix = stage.folder / "artifacts" / "environments" / "sglang-2ce462dd25f9"
+    try:
+        build_environment(Order(bundle, prefix, lock_digest(bundle), "sglang", Caches(stage.folder / "cache")))
+    except DeployError as error:
+        text = in_place_of(str(error), stage.folder, "/opt/inference")
+        return watched(ended("gpu1", _ENVIRONMENTS, {"msg": text}, role="environment"))
+    raise AssertionError("it is built")
 
 
 def _unproved(stage: Stage, script: str) -> str:

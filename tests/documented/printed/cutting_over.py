@@ -7,13 +7,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.deployer.sglang.plugins.action import cutover as cutover_action
 from ansible_collections.deployer.sglang.plugins.action.rollout_lock import _refused, _said
-from ansible_collections.deployer.sglang.plugins.module_utils.adoption import supervision
+from ansible_collections.deployer.sglang.plugins.module_utils.adoption import adopt, supervision
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.serving import Server
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.release import LAUNCH_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.rollout_lock import Holder
+from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.modules.cutover import by_hand
 from deployer.api.change import FIRST_CTRL_C, SECOND_CTRL_C
 from deployer.runs.events import Event
@@ -85,14 +87,16 @@ def restored(stage: Stage) -> str:
 
 
 def not_restored(stage: Stage) -> str:
-    host = ReleasedHost(stage.folder)
+    host = ReleasedHost(stage.folder / "process")
     host.stage(GOOD)
     host.cut_over(GOOD)
     write_file(os.path.join(host.folder.release(GOOD), LAUNCH_FILE), "#!/bin/sh\nexit 3\n", 0o755)
     _staged(host, "RuntimeError: CUDA error: device-side assert triggered", 1)
     outcome = host.cut_over(BAD)
-    order = host.order(BAD)
-    printed = cut_over("gpu1", outcome, by_hand=by_hand(order, outcome))
+    kept = ReleasedHost(stage.folder / "systemd")  # the same release, as systemd keeps it
+    kept.stage(GOOD, supervisor="systemd")
+    said = as_deployed(by_hand(kept.order(BAD), outcome), kept)
+    printed = cut_over("gpu1", outcome, by_hand=said)
     last = {"service": SERVICE, **outcome.as_dict()}
     printed += _ending(NOT_RESTORED, HostResult("gpu1", cutovers=(last,), failure="x"))
     return as_deployed(printed, host)
@@ -114,9 +118,8 @@ def outcome_not_known(stage: Stage) -> str:
 
 
 def host_not_heard_of(stage: Stage) -> str:
-    text = "the host has forgotten this job, as after a power cut. It finishes or restores by itself"
     return watched(
-        ended("gpu1", _SWITCH, {"msg": f"{SERVICE}: {text}. Fix: python -m deployer status"}, action=CUTOVER, item=True)
+        ended("gpu1", _SWITCH, cutover_action._lost(SERVICE, cutover_action.FORGOTTEN), action=CUTOVER, item=True)
     )
 
 
@@ -150,12 +153,12 @@ def release_changed(stage: Stage) -> str:
 
 def adopted_in_a_container(stage: Stage) -> str:
     stage.monkeypatch.setattr(supervision.procfs, "cgroups_of", _group("/system.slice/docker-0123456789ab.scope"))
-    return _not_adopted(supervision.supervision_of(_server()))
+    return _not_adopted(stage, supervision.supervision_of(_server()))
 
 
 def adopted_user_unit(stage: Stage) -> str:
     group = "/user.slice/user-1000.slice/user@1000.service/app.slice/llm.service"
-    return _not_adopted(supervision.placed([group], _server(), [1], lambda unit: {}))
+    return _not_adopted(stage, supervision.placed([group], _server(), [1], lambda unit: {}))
 
 
 def adopted_supervisord(stage: Stage) -> str:
@@ -165,7 +168,7 @@ def adopted_supervisord(stage: Stage) -> str:
     stage.monkeypatch.setattr(supervision.procfs, "name_of", lambda pid: names.get(pid, "python3"))
     stage.monkeypatch.setattr(supervision.procfs, "words_of", lambda pid: [names.get(pid, "python3")])
     stage.monkeypatch.setattr(supervision.procfs, "describe", lambda pid: f"pid {pid} of root: {names[pid]}")
-    return _not_adopted(supervision.supervision_of(_server()))
+    return _not_adopted(stage, supervision.supervision_of(_server()))
 
 
 def _staged(host: ReleasedHost, line: str, status: int) -> None:
@@ -220,6 +223,14 @@ def _group(path: str) -> Any:
     return lambda pid: (path if pid == 26120 else "/init.scope",)
 
 
-def _not_adopted(found: supervision.Supervision) -> str:
-    error = DeployError(f"service {SERVICE}, port 8001, pid 26120 of me: uv run python: {found.problem}", found.fix)
-    return f"gpu1: {error}"
+def _not_adopted(stage: Stage, found: supervision.Supervision) -> str:
+    """What adopt says of a server that is kept so."""
+    stage.monkeypatch.setattr(adopt, "find_server", lambda port: _server())
+    stage.monkeypatch.setattr(adopt, "supervision_of", lambda server: found)
+    stage.monkeypatch.setattr(adopt.procfs, "describe", lambda pid: f"pid {pid} of me: uv run python")
+    root = str(stage.folder)
+    try:
+        adopt.adopt(Store(root).service(SERVICE), SERVICE, 8001, root, "systemd", "mia@ops1")
+    except DeployError as error:
+        return f"gpu1: {error}"
+    raise AssertionError("it was adopted")

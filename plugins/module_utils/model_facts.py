@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.deployer.sglang.plugins.module_utils.allocations import Allocation, allocations_of
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import read_json, read_text
 from ansible_collections.deployer.sglang.plugins.module_utils.model_config import Latent, ModelConfig, parse_config
@@ -68,6 +69,7 @@ class ModelFacts:
         chat_template: the checkpoint's own; '' where it has none.
         sampling: what generation_config.json says of sampling.
         problems: what is missing or damaged, each as (file, what, fix).
+        allocations: the same tensors as SGLang allocates them; empty where that is not known.
     """
 
     path: str
@@ -81,6 +83,7 @@ class ModelFacts:
     chat_template: str = ""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[tuple[str, str, str], ...] = ()
+    allocations: tuple[Allocation, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as JSON holds them."""
@@ -96,6 +99,7 @@ class ModelFacts:
         config = dict(value["config"])
         config["latent"] = Latent(**config["latent"]) if config["latent"] else None
         rest = {**value, "config": ModelConfig(**config), "pickles": tuple(value["pickles"])}
+        rest["allocations"] = tuple(map(Allocation.from_dict, value["allocations"]))
         return cls(**{**rest, "problems": tuple((a, b, c) for a, b, c in value["problems"])})
 
 
@@ -131,6 +135,7 @@ def read_model(folder: str, files: Mapping[str, str]) -> ModelFacts:
         chat_template=_chat_template(files),
         sampling=_sampling(files),
         problems=tuple(problems),
+        allocations=allocations_of(tensors, lambda name, tensor: part_of(name, tensor, config.layers)),
     )
 
 

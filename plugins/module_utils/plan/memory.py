@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import
     ModelFacts,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.segments import reserved
 
 # Bytes of an element, by SGLang's names of dtypes (`--dtype`, `--kv-cache-dtype`).
 DTYPES = {"half": 2.0, "float16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "float": 4.0, "float32": 4.0}
@@ -32,6 +33,9 @@ KV_DTYPES = {"fp8_e5m2": 1.0, "fp8_e4m3": 1.0, "mxfp8": 1 + 1 / 32, "fp4_e2m1": 
 ONLINE_8BIT = ("fp8", "w8a8_fp8", "w8a8_int8")
 ONLINE_4BIT = ("bitsandbytes",)  # with a scale for each block of 64
 WINDOW_TOKENS = 0.8  # of the full pool's (`--swa-full-tokens-ratio`, its default in 0.5.23)
+IN_LAYERS = frozenset((SHARDED, ATTENTION, KEY_VALUE, REPLICATED))
+ENDS = frozenset((EMBEDDING, HEAD))
+ROTARY_BYTES = 4  # of an element: on a GPU the table stays in float32 (layers/rotary_embedding/base.py, 0.5.15)
 INDEX_BLOCK = 128  # elements of the sparse index that share a scale of 4 bytes (DeepSeek-V3.2)
 
 
@@ -97,22 +101,79 @@ def weight_bytes(model: ModelFacts, parallelism: Parallelism, options: Mapping[s
     """
     if not model.parts:  # pickles or gguf: nothing but the size of the files is known
         return math.ceil(model.weight_bytes / (parallelism.tensor * parallelism.pipeline))
-    size = {part: _loaded_bytes(part, dtypes, model, options) for part, dtypes in model.parts.items()}
-    config, tensor = model.config, parallelism.tensor
-    in_layers = (
-        size.get(SHARDED, 0) / tensor
-        + size.get(ATTENTION, 0) / parallelism.attention
-        + size.get(KEY_VALUE, 0) * max(1 / parallelism.attention, 1 / config.kv_heads)
-        + size.get(REPLICATED, 0)
-    )
-    stage = math.ceil(config.layers / parallelism.pipeline) / config.layers
-    # With DP attention every group has the whole embedding (models/*.py: `enable_tp=not is_dp_attention_enabled()`).
-    embedding = size.get(EMBEDDING, 0) / (1 if parallelism.attention_data > 1 else tensor)
-    head = size.get(HEAD, 0) / tensor
-    ends = embedding + head if parallelism.pipeline == 1 else max(embedding, head)
-    vision = size.get(VISION, 0) / tensor + size.get(VISION_REPLICATED, 0)
-    draft = size.get(DRAFT, 0) / tensor if options.get("speculative_algorithm") else 0
-    return math.ceil(in_layers * stage + ends + vision + draft + size.get(OUTSIDE, 0))
+    shares = _shares(model.config, parallelism, options)
+    size = {part: _loaded_bytes(part, dtypes, model, options) * shares[part] for part, dtypes in model.parts.items()}
+    in_layers = sum(size.get(part, 0) for part in IN_LAYERS)
+    ends = [size.get(EMBEDDING, 0), size.get(HEAD, 0)]
+    rest = sum(size.get(part, 0) for part in (VISION, VISION_REPLICATED, DRAFT, OUTSIDE))
+    together = sum(ends) if parallelism.pipeline == 1 else max(ends)
+    return math.ceil(in_layers * _stage(model.config, parallelism) + together + rest)
+
+
+def loaded_bytes(model: ModelFacts, parallelism: Parallelism, options: Mapping[str, Any]) -> int:
+    """What loading the weights takes of the memory of the GPU that gets the most of them, as SGLang's start log has it.
+
+    The weights in the segments that torch's allocator keeps them in, and the table of the rotary embedding. In which
+    order SGLang allocates the tensors of a layer depends on the architecture and is not known here: the layers come one
+    after another, and in each the largest tensor comes first (docs/gpu-proof.md has what other orders would change).
+    What quantising the weights as they load leaves behind is not counted.
+
+    Args:
+        model: what the folder says; where the shapes of its tensors are not known, and on any other device than CUDA's,
+            its bytes are the answer.
+        parallelism: of the service.
+        options: the service's options, canonical.
+    """
+    if not model.allocations or options.get("device", "cuda") != "cuda":
+        return weight_bytes(model, parallelism, options)
+    shares, stage = _shares(model.config, parallelism, options), _stage(model.config, parallelism)
+    sizes: list[tuple[float, int]] = []
+    ends: list[tuple[float, int]] = []
+    for one in model.allocations:
+        size = sum(_loaded_bytes(part, dtypes, model, options) * shares[part] for part, dtypes in one.parts.items())
+        count = math.ceil(one.count * stage) if IN_LAYERS & one.parts.keys() else one.count
+        (ends if ENDS & one.parts.keys() else sizes).append((size, count))
+    ends = ends if parallelism.pipeline == 1 else sorted(ends)[-1:]
+    table = model.config.positions * _rotary_width(model.config) * ROTARY_BYTES
+    return reserved([table, *_layer_after_layer(sorted(ends + sizes, reverse=True))])
+
+
+def _layer_after_layer(kinds: Sequence[tuple[float, int]]) -> Iterator[float]:
+    """The sizes of tensors of which there are so many, one of each in every layer as long as there are any."""
+    layer = 0
+    while kinds:
+        yield from (size for size, _ in kinds)
+        layer += 1
+        kinds = [(size, count) for size, count in kinds if count > layer]
+
+
+def _rotary_width(config: ModelConfig) -> int:
+    """Elements of a row of the table of the rotary embedding: sines and cosines of a head."""
+    return config.latent.rope_head_dim if config.latent is not None else config.head_dim
+
+
+def _shares(config: ModelConfig, parallelism: Parallelism, options: Mapping[str, Any]) -> Mapping[str, float]:
+    """Of each part of the weights, the share that a GPU has of what is on its stage."""
+    tensor = parallelism.tensor
+    return {
+        SHARDED: 1 / tensor,
+        ATTENTION: 1 / parallelism.attention,
+        KEY_VALUE: max(1 / parallelism.attention, 1 / config.kv_heads),
+        REPLICATED: 1,
+        # With DP attention every group has the whole embedding (models/*.py: `enable_tp=not
+        # is_dp_attention_enabled()`).
+        EMBEDDING: 1 if parallelism.attention_data > 1 else 1 / tensor,
+        HEAD: 1 / tensor,
+        VISION: 1 / tensor,
+        VISION_REPLICATED: 1,
+        DRAFT: 1 / tensor if options.get("speculative_algorithm") else 0,
+        OUTSIDE: 1,
+    }
+
+
+def _stage(config: ModelConfig, parallelism: Parallelism) -> float:
+    """Of the layers, those of the longest stage of the pipeline."""
+    return math.ceil(config.layers / parallelism.pipeline) / config.layers
 
 
 def _loaded_bytes(part: str, dtypes: Mapping[str, int], model: ModelFacts, options: Mapping[str, Any]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import Finding, finding
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import kv_cost, weight_bytes
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import kv_cost, loaded_bytes
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.model import fitting_sizes
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.pool import (
@@ -52,7 +52,7 @@ class Sizing:
     def pool(self) -> Pool:
         """What comes of it."""
         kept = (whole_number(self.options.get("cpu_offload_gb")) or 0) * GIB
-        weights = max(0, weight_bytes(self.model, self.parallelism, self.options) - kept)
+        weights = max(0, loaded_bytes(self.model, self.parallelism, self.options) - kept)
         cost = kv_cost(self.model.config, self.parallelism, self.options)
         config = self.model.config
         return size_pool(

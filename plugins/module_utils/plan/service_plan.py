@@ -17,7 +17,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import WARNING, Finding, finding, judged
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.gpus import free_for, gpu_findings, gpu_named
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.host_checks import version_of
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import kv_cost, weight_bytes
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import kv_cost, loaded_bytes, weight_bytes
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory_findings import (
     Sizing,
     pool_findings,
@@ -71,7 +71,7 @@ class ServicePlan:
 
     Attributes:
         gpus: those it gets.
-        weights: bytes of weights on the GPU with the most of them.
+        weights: bytes that loading the weights takes of the GPU with the most of them.
         kv_bytes: of KV cache for one token on one GPU.
         pool: sizing of the GPU memory; None without GPUs or for an engine that has no pool.
         tokens: capacity of the KV cache, all groups together.
@@ -207,7 +207,7 @@ def _sglang(
     if model.problems or parallelism.impossible:  # a size without the missing shards would be a wrong one
         return dataclasses.replace(plan, context=context), found
     cost = kv_cost(config, parallelism, options)
-    weights = weight_bytes(model, parallelism, options)
+    weights = loaded_bytes(model, parallelism, options)
     plan = dataclasses.replace(plan, weights=weights, kv_bytes=cost.per_token(), context=context)
     fits: int | None = None
     if plan.gpus and not unsplittable:

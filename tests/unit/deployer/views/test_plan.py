@@ -39,7 +39,7 @@ def summary(**plans: dict[str, Any] | None) -> Summary:
 def test_every_service_is_a_row_with_its_memory_and_its_kv_cache() -> None:
     running = Running("aaa", "llamafactory", "code2sql", "m", 8001, ("7",), True)
     text = shown(plan_lines, summary(gpu1=report(services={"code2sql": running})))
-    for part in ("gpu1", "code2sql", "llamafactory aaa", "→ sglang 0.5.23 bbb", "6,7", "TP 2", "13.8G + ", "tokens"):
+    for part in ("gpu1", "code2sql", "llamafactory aaa", "→ sglang 0.5.23 bbb", "6,7", "TP 2", "13.9G + ", "tokens"):
         assert part in text
     assert "█" in text
     assert "1 host: nothing found; clean" in text

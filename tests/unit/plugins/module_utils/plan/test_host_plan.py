@@ -244,7 +244,7 @@ def test_an_environment_is_there_and_holds_the_engine() -> None:
 
 
 def test_a_model_of_which_only_the_files_are_known_is_estimated() -> None:
-    pickles = dataclasses.replace(model(), parts={}, parameters={}, pickles=("pytorch_model.bin",))
+    pickles = dataclasses.replace(model(), parts={}, parameters={}, allocations=(), pickles=("pytorch_model.bin",))
     plan = planned({}, models={MODEL: pickles})
     assert ids(plan) == ["memory-estimate-rough", "weights-pickle"]
     assert plan.services[0].weights == math.ceil(pickles.weight_bytes / 2)

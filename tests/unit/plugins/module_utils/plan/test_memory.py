@@ -11,7 +11,12 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.model_config import Latent, ModelConfig
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts
-from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import KvCost, kv_cost, weight_bytes
+from ansible_collections.deployer.sglang.plugins.module_utils.plan.memory import (
+    KvCost,
+    kv_cost,
+    loaded_bytes,
+    weight_bytes,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
 from tests.doubles.published_models import NAMES, TOTAL_SIZE
 
@@ -227,6 +232,60 @@ def test_dp_attention_has_attention_and_embedding_whole_in_each_group(published_
 def test_weights_without_headers_are_split_evenly(published_facts: dict[str, ModelFacts]) -> None:
     pickles = replace(published_facts[QWEN], parts={}, weight_bytes=1001)
     assert weight_bytes(pickles, Parallelism(tensor=2, pipeline=2), {}) == 251
+
+
+MIB = 2**20
+# Qwen3-14B: 40,960 positions of 128 sines and cosines in float32.
+QWEN_TABLE = 20 * MIB
+
+
+def test_what_loading_takes_is_counted_in_segments_and_with_the_rotary_table(
+    published_facts: dict[str, ModelFacts],
+) -> None:
+    facts = published_facts[QWEN]
+    # Embedding and head of 1483.75 MiB each; a layer has 70, 50, 340 and 170 MiB; all norms together are 0.8 MiB.
+    assert loaded_bytes(facts, ONE, {}) == (2 * 1484 + 40 * (70 + 50 + 340 + 170) + 2) * MIB + QWEN_TABLE
+    # Over 8 GPUs: 185.47 for the ends; 42.5 and 21.25 MiB have segments of 44 and 22; 8.75 and 6.25 share one of 20.
+    assert loaded_bytes(facts, Parallelism(tensor=8), {}) == (2 * 186 + 40 * (44 + 22 + 20) + 2) * MIB + QWEN_TABLE
+    # Over two stages: half of the layers, and one of the ends.
+    assert loaded_bytes(facts, Parallelism(pipeline=2), {}) == (1484 + 20 * 630 + 2) * MIB + QWEN_TABLE
+
+
+@pytest.mark.parametrize("tensor", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", NAMES)
+def test_segments_add_little_to_what_large_models_hold(
+    published_facts: dict[str, ModelFacts], name: str, tensor: int
+) -> None:
+    facts, parallelism = published_facts[name], Parallelism(tensor=tensor)
+    held = weight_bytes(facts, parallelism, {})
+    assert held < loaded_bytes(facts, parallelism, {}) < 1.1 * held
+
+
+@pytest.mark.parametrize("quantization", ["fp8", "bitsandbytes"])
+def test_what_is_quantised_as_it_loads_takes_what_it_is_then(
+    published_facts: dict[str, ModelFacts], quantization: str
+) -> None:
+    options = {"quantization": quantization}
+    held = weight_bytes(published_facts[QWEN], ONE, options)
+    assert held < loaded_bytes(published_facts[QWEN], ONE, options) < 1.03 * held
+    deepseek = published_facts[DEEPSEEK]
+    assert loaded_bytes(deepseek, Parallelism(tensor=8), options) == loaded_bytes(deepseek, Parallelism(tensor=8), {})
+
+
+def test_draft_layers_take_nothing_until_they_are_loaded(published_facts: dict[str, ModelFacts]) -> None:
+    eight, deepseek = Parallelism(tensor=8), published_facts[DEEPSEEK]
+    plain = loaded_bytes(deepseek, eight, {})
+    more = loaded_bytes(deepseek, eight, {"speculative_algorithm": "EAGLE"}) - plain
+    draft = TOTAL_SIZE[DEEPSEEK] - DEEPSEEK_SPLIT - DEEPSEEK_REPLICATED
+    assert more == pytest.approx(draft / 8, rel=0.03)
+
+
+@pytest.mark.parametrize(("changes", "options"), [({"allocations": ()}, {}), ({}, {"device": "cpu"})])
+def test_without_the_shapes_of_the_tensors_or_cuda_their_bytes_are_what_is_known(
+    published_facts: dict[str, ModelFacts], changes: dict[str, Any], options: dict[str, Any]
+) -> None:
+    facts, two = replace(published_facts[QWEN], **changes), Parallelism(tensor=2)
+    assert loaded_bytes(facts, two, options) == weight_bytes(facts, two, options)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from tests.gpu_proof.figures import Figure
 
 @dataclass(frozen=True)
 class Check:
-    """Something that had to be so, whether it was, and what was seen."""
+    """Something that had to be so, whether it was (None where what was seen does not tell), and what was seen."""
 
     what: str
-    holds: bool
+    holds: bool | None
     seen: str
 
 
@@ -39,10 +39,16 @@ class Evidence:
     skipped: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
-    def check(self, what: str, holds: bool, seen: object = "") -> bool:
+    @property
+    def seconds(self) -> float:
+        """Of the run, so far."""
+        return time.monotonic() - self.begun
+
+    def check(self, what: str, holds: bool | None, seen: object = "") -> bool:
         """Note a check, and say it."""
-        self.checks.append(Check(what, bool(holds), str(seen)))
-        self.note(f"{'ok  ' if holds else 'FAIL'} {what}{f': {seen}' if str(seen) else ''}")
+        self.checks.append(Check(what, holds, str(seen)))
+        word = "open" if holds is None else "ok  " if holds else "FAIL"
+        self.note(f"{word} {what}{f': {seen}' if str(seen) else ''}")
         self.write()
         return bool(holds)
 
@@ -66,7 +72,7 @@ class Evidence:
 
     def note(self, line: str) -> None:
         """Say how far it is."""
-        print(f"[{time.monotonic() - self.begun:6.1f}s] {line}", file=sys.stderr, flush=True)
+        print(f"[{self.seconds:6.1f}s] {line}", file=sys.stderr, flush=True)
 
     def write(self) -> None:
         """Keep what is known now."""

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 
 from tests.gpu_proof.ratio import Ratio, ratio_of
+
+STARTS = Path(__file__).parents[2] / "recordings" / "sglang" / "h200-0.5.15.post1.json"
+
+
+def test_nine_starts_on_an_h200_do_not_tell_whether_a_limit_is_kept() -> None:
+    pairs = json.loads(STARTS.read_text())["start"]
+    ratio = ratio_of([one["package"] for one in pairs], [one["hand"] for one in pairs])
+    assert str(ratio) == "0.996 (95% interval 0.921 to 1.068, 9 pairs)"
+    assert ratio.within(1.02) is None
 
 
 def test_the_interval_is_that_of_the_signed_ranks() -> None:

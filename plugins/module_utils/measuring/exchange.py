@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
@@ -92,20 +93,24 @@ class Client:
             data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
             path = parts.path + (f"?{parts.query}" if parts.query else "")
             connection.request("GET" if data is None else "POST", path or "/", data, self._headers(data is not None))
-            answer = connection.getresponse()
-            content = bytearray()
-            # Of a trickle, `read` would wait for a whole block.
-            while block := answer.read1(BLOCK):
-                content += block
-                if len(content) > LARGEST_ANSWER:
-                    raise DeployError(f"{url} answers with more than {LARGEST_ANSWER // 2**20} MiB", FIX)
-                if time.monotonic() > until:
-                    raise _late(url, seconds)
-            if answer.length:
-                raise http.client.IncompleteRead(b"", answer.length)
-            return Response(answer.status, bytes(content))
+            # Of a server that closes, the answer has the connection.
+            with contextlib.closing(connection.getresponse()) as answer:
+                return Response(answer.status, self._read(answer, url, seconds, until))
         finally:
             connection.close()
+
+    def _read(self, answer: http.client.HTTPResponse, url: str, seconds: float, until: float) -> bytes:
+        content = bytearray()
+        # Of a trickle, `read` would wait for a whole block.
+        while block := answer.read1(BLOCK):
+            content += block
+            if len(content) > LARGEST_ANSWER:
+                raise DeployError(f"{url} answers with more than {LARGEST_ANSWER // 2**20} MiB", FIX)
+            if time.monotonic() > until:
+                raise _late(url, seconds)
+        if answer.length:
+            raise http.client.IncompleteRead(b"", answer.length)
+        return bytes(content)
 
     def _headers(self, posts: bool) -> dict[str, str]:
         headers = {"Accept": "application/json"}

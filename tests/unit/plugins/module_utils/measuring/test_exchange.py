@@ -43,6 +43,10 @@ def serve(over: threading.Event) -> Iterator[Serve]:
             return f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models"
 
         yield start
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
 
 
 def _request(connection: socket.socket) -> bytes:

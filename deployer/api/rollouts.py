@@ -28,6 +28,7 @@ class ServiceOutcome:
         target: id of the one that was asked for.
         reason: why it failed, in one line; '' where it did not.
         seconds: how long each state of the transaction took.
+        measured: what gate.parity and gate.load came to, in one line; '' where they were not asked.
         raw: as the module returned it.
     """
 
@@ -38,12 +39,13 @@ class ServiceOutcome:
     target: str
     reason: str
     seconds: Mapping[str, float]
+    measured: str
     raw: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> ServiceOutcome:
         """From JSON."""
-        keys = ("service", "outcome", "before", "after", "target", "reason")
+        keys = ("service", "outcome", "before", "after", "target", "reason", "measured")
         said = {key: str(value.get(key) or "") for key in keys}
         return cls(**said, seconds=dict(value.get("seconds") or {}), raw=value)
 

@@ -13,8 +13,9 @@ from deployer.report.model import Cutover, Outage, State
 from deployer.report.reading import mapping, number, text
 from deployer.runs.events import Event
 
-STATES = ("drain", "stop", "prove", "start", "gate", "commit", "restore")
-DARK = STATES[1:5]  # the states in which nothing serves
+STATES = ("measure", "drain", "stop", "prove", "start", "gate", "commit", "restore")
+BEFORE = STATES[:2]  # the states in which what served before serves
+DARK = STATES[2:6]  # the states in which nothing serves
 COMMITTED, RESTORED, NOT_RESTORED = "committed", "restored", "not_restored"
 
 
@@ -67,7 +68,7 @@ def _cutover(course: _Course, finish: float) -> Cutover:
     states = _measured(course, ended) if ended is not None else ()
     states = states or _watched(course.seen, ended.time if ended is not None else finish)
     outcome, before, adopted = (text(data, key) for key in ("outcome", "before", "adopted"))
-    said = [text(event.data, "serving") for event in course.seen if text(event.data, "state") == STATES[0]]
+    said = [text(event.data, "serving") for event in course.seen if text(event.data, "state") in BEFORE]
     served = said[0] != "none" if said and said[0] else bool(before or adopted or ended is None)
     return Cutover(
         host=course.host,
@@ -102,7 +103,7 @@ def outage_of(states: Sequence[State], outcome: str) -> Outage | None:
 def _dark_from(states: Sequence[State]) -> float | None:
     """When what served was stopped: the controller may not have seen that state itself, only what comes after it."""
     stopped = [state.start for state in states if state.name == "stop"]
-    drained = states[0].name == STATES[0] if states else False
+    drained = states[0].name in BEFORE if states else False
     later = [state.start for state in states if (state.name in DARK and drained) or state.name == "restore"]
     return next(iter(stopped or later), None)
 

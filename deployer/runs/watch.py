@@ -29,7 +29,10 @@ PHASE_OF_ROLE = {
 SERVES_AFTER = {"committed": "new", "unchanged": "new", "restored": "old", "refused": "old", "not_restored": "none"}
 # Of a service's plan: all but the words and variables that its processes are started with.
 STARTED_WITH = ("argv", "variables")
-CUT_OVER = ("outcome", "before", "after", "target", "adopted", "seconds", "probe", "reason", "warning", "by_hand")
+CUT_OVER = (
+    *("outcome", "before", "after", "target", "adopted", "seconds", "probe", "reason", "warning"),
+    *("by_hand", "measured"),
+)
 LEFT_ALONE = "nothing that serves was touched"
 NOTHING_MORE: Mapping[str, str] = {}
 MOST_DETAIL = 60  # lines of a failure

@@ -96,6 +96,8 @@ def _cutover(data: Mapping[str, Any]) -> Iterator[str]:
     yield f"[bold]{shown(data['host'])}[/] {cutover_line(data)}"
     if data.get("warning"):
         yield f"  [yellow]{shown(data['warning'])}[/]"
+    if data.get("measured"):
+        yield f"  [dim]{shown(data['measured'])}[/]"
     if data["outcome"] not in ("restored", "not_restored", "refused"):
         return
     kind = data["failure"].get("kind")

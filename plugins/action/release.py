@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
                 plan = planned.get((service.name, role), {})
                 facts = kit_facts(release, texts["id"], service, version, placement.address, plan)
                 settings = {
-                    "gate": dataclasses.asdict(service.gate),
+                    "gate": service.gate.as_dict(),
                     "handover": dataclasses.asdict(service.handover),
                     "kit": render_kit(facts),
                 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import service
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.deadline import LONGEST, first_timeout
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.judging import prompts_of, settings_of
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.asking import PROBES
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load import STARTING, longest
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     findings_problems,
     parse_services,
@@ -47,9 +51,22 @@ def _gate_seconds(one: service.Service) -> int:
     """Until a release of this service has been stopped, started, and gated."""
     gate, handover = one.gate, one.handover
     loading = max(LONGEST * gate.ready_timeout, first_timeout(gate.ready_timeout, LARGE_MODEL))
-    asked = sum(2 * max(gate.request_timeout, int(each.max_latency)) for each in gate.generations)
+    asked: float = sum(2 * max(gate.request_timeout, int(each.max_latency)) for each in gate.generations)
+    asked += _measuring_seconds(gate)
     kept_away = handover.drain_timeout + 2 * handover.gateway_timeout
-    return loading + gate.min_healthy_time + 5 * gate.request_timeout + asked + 2 * one.stop_timeout + kept_away
+    return (
+        loading + gate.min_healthy_time + 5 * gate.request_timeout + math.ceil(asked) + 2 * one.stop_timeout + kept_away
+    )
+
+
+def _measuring_seconds(gate: service.Gate) -> float:
+    """That its parity and its load take at most, of one release."""
+    seconds = 0.0
+    if gate.parity is not None:
+        seconds += (len(prompts_of(gate).messages) + PROBES) * gate.request_timeout
+    if gate.load is not None:
+        seconds += STARTING + len(gate.load.rates) * longest(settings_of(gate.load))
+    return seconds
 
 
 def environments_used(services: Any, environments: Any) -> list[dict[str, str]]:

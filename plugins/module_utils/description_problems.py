@@ -51,7 +51,7 @@ class Problems:
             return low
         return number
 
-    def number(self, where: str, value: Any, low: int, high: int) -> float:
+    def number(self, where: str, value: Any, low: float, high: float) -> float:
         try:
             number = float(str(value))
         except ValueError:

@@ -7,10 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.description_problems import Problems
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Generation, Handover
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import MOST_REQUESTS
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import ROLES, are_messages
+from ansible_collections.deployer.sglang.plugins.module_utils.service import (
+    MAX_RATE,
+    RENDERING,
+    TEXT,
+    Gate,
+    Generation,
+    Handover,
+    LoadGate,
+    ParityGate,
+)
 
 DAY = 86400  # seconds
 HOUR = 3600  # seconds
+SGLANG = "sglang"
+NEW_ONE = ("generations", "parity", "load")  # what is asked of what is new, and not of the way back to what was
+LEAST_RATE, MOST_RATE = 0.001, 1000  # requests in a second
+LEAST_TIMES, MOST_TIMES = 0.01, 1000  # that a latency may be another
 CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\b[Bb]earer\s+\S")  # http://user:password@proxy, an HTTP header
 
 
@@ -22,11 +37,22 @@ def parse_gate(problems: Problems, where: str, raw: Any) -> Gate:
     known: dict[str, Any] = {
         name: problems.integer(f"{where}.{name}", value[name], 0 if name == "min_healthy_time" else 1, DAY)
         for name in names
-        if name in value and name not in ("prompt", "generations")
+        if name in value and name not in ("prompt", "generations", "parity", "load")
     }
     if "generations" in value:
         known["generations"] = _parse_generations(problems, f"{where}.generations", value["generations"])
+    if value.get("parity") is not None:
+        known["parity"] = _parse_parity(problems, f"{where}.parity", value["parity"])
+    if value.get("load") is not None:
+        known["load"] = _parse_load(problems, f"{where}.load", value["load"])
     return Gate(prompt=str(value.get("prompt", Gate.prompt)), **known)
+
+
+def engine_problems(problems: Problems, where: str, gate: Gate, engine: str) -> None:
+    """What a gate asks that this engine cannot be asked."""
+    if gate.load is not None and engine != SGLANG:
+        fix = "leave it out, or ask for gate.generations with max_latency"
+        problems.add(f"{where}.load", f"is made by SGLang's own benchmark, and the engine is {engine}", fix)
 
 
 def parse_handover(problems: Problems, where: str, service: Mapping[str, Any]) -> Handover:
@@ -77,6 +103,64 @@ def _parse_generation(problems: Problems, where: str, raw: Any) -> Generation:
         max_latency=problems.number(f"{where}.max_latency", value.get("max_latency", 0), 0, HOUR),
         max_tokens=problems.integer(f"{where}.max_tokens", value.get("max_tokens", Generation.max_tokens), 1, 1000000),
     )
+
+
+def _parse_parity(problems: Problems, where: str, raw: Any) -> ParityGate:
+    value = {"compare": raw} if isinstance(raw, str) else problems.mapping(where, raw)
+    problems.keys(where, value, tuple(ParityGate.__dataclass_fields__))
+    compare = value.get("compare", RENDERING)
+    if compare not in (RENDERING, TEXT):
+        fix = f"use {RENDERING}, how long prompts are once they are rendered, or {TEXT}, the whole answers"
+        problems.add(f"{where}.compare" if isinstance(raw, Mapping) else where, f"is {compare!r}", fix)
+    return ParityGate(
+        compare=str(compare),
+        prompts=_parse_prompts(problems, f"{where}.prompts", value.get("prompts")),
+        max_tokens=problems.integer(f"{where}.max_tokens", value.get("max_tokens", ParityGate.max_tokens), 1, 1000000),
+    )
+
+
+def _parse_prompts(problems: Problems, where: str, raw: Any) -> tuple[Any, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, Sequence) or isinstance(raw, str):
+        problems.add(where, f"is {type(raw).__name__}, and no list", "list them: texts, or lists of messages")
+        return ()
+    for index, one in enumerate(raw):
+        if not (isinstance(one, str) and one.strip()) and not are_messages(one):
+            fix = f"give the text that is asked, or a list of messages, each with role ({', '.join(ROLES)}) and content"
+            problems.add(f"{where}[{index}]", "is no prompt", fix)
+    return tuple(raw)
+
+
+def _parse_load(problems: Problems, where: str, raw: Any) -> LoadGate:
+    value = problems.mapping(where, raw)
+    problems.keys(where, value, tuple(LoadGate.__dataclass_fields__))
+    rates = _parse_rates(problems, f"{where}.rates", value.get("rates", list(LoadGate.rates)))
+    known: dict[str, Any] = {}
+    for name, low, high in (("requests", 1, MOST_REQUESTS), ("max_tokens", 1, 1000000), ("seed", 0, 2**31)):
+        known[name] = problems.integer(f"{where}.{name}", value.get(name, getattr(LoadGate, name)), low, high)
+    if value.get("max_failures") is not None:
+        known["max_failures"] = problems.integer(f"{where}.max_failures", value["max_failures"], 0, MOST_REQUESTS)
+    if value.get("no_worse") is not None:
+        known["no_worse"] = problems.number(f"{where}.no_worse", value["no_worse"], LEAST_TIMES, MOST_TIMES)
+    known["timeout"] = problems.number(f"{where}.timeout", value.get("timeout", LoadGate.timeout), 1, HOUR)
+    known["max_latency"] = problems.number(f"{where}.max_latency", value.get("max_latency", 0), 0, HOUR)
+    if known["requests"] * len(rates) > MOST_REQUESTS:
+        problems.add(f"{where}.requests", f"are over {MOST_REQUESTS:,} in all", "give fewer requests or rates")
+    return LoadGate(rates=rates, **known)
+
+
+def _parse_rates(problems: Problems, where: str, raw: Any) -> tuple[Any, ...]:
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
+        problems.add(where, f"is {raw!r}", f"list requests in a second, such as [1, 4, {MAX_RATE}]")
+        return LoadGate.rates
+    found: list[Any] = []
+    for index, one in enumerate(raw):
+        if one == MAX_RATE:
+            found.append(MAX_RATE)
+        else:
+            found.append(problems.number(f"{where}[{index}]", one, LEAST_RATE, MOST_RATE))
+    return tuple(found)
 
 
 def _parse_command(problems: Problems, where: str, raw: Any) -> tuple[str, ...]:

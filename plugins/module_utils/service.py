@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.weights.rules import Rules, model_rules
 
 SUPERVISORS = ("systemd", "process")
+RENDERING, TEXT = "rendering", "text"
+MAX_RATE = "max"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,47 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class ParityGate:
+    """Whether a release has to answer as what serves before it does, at temperature 0.
+
+    Attributes:
+        compare: RENDERING, how long prompts are once they are rendered; or TEXT, the whole answers.
+        prompts: texts, or lists of messages; none for a small set of questions about SQL.
+        max_tokens: that each answer may have.
+    """
+
+    compare: str = RENDERING
+    prompts: tuple[Any, ...] = ()
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class LoadGate:
+    """How fast a release has to be under load. Times in seconds.
+
+    Attributes:
+        rates: requests in a second, one step each; MAX_RATE for all at once.
+        requests: of each step.
+        max_tokens: that each answer may have.
+        timeout: after which a request has failed.
+        seed: of the choice of prompts and of the times between requests.
+        no_worse: how many times the p99 end-to-end latency of what serves before it its own may be; None for any.
+        max_latency: that its p99 end-to-end latency may be; 0 for any.
+        max_failures: requests of each step that may fail; None for as many as of what serves before, where that is put
+            under the load as well, and otherwise 0.
+    """
+
+    rates: tuple[Any, ...] = (4,)
+    requests: int = 40
+    max_tokens: int = 128
+    timeout: float = 60
+    seed: int = 1
+    no_worse: float | None = None
+    max_latency: float = 0
+    max_failures: int | None = None
+
+
+@dataclass(frozen=True)
 class Gate:
     """What a release has to show before it is committed. Times in seconds.
 
@@ -41,6 +84,8 @@ class Gate:
         prompt: what the probes for a chat and for a stream ask.
         max_tokens: that these may generate.
         generations: what else it has to answer.
+        parity: whether it has to answer as what serves before it; None for no.
+        load: how fast it has to be under load; None for nothing of that.
     """
 
     ready_timeout: int = 600
@@ -50,14 +95,31 @@ class Gate:
     prompt: str = "Say hello."
     max_tokens: int = 8
     generations: tuple[Generation, ...] = ()
+    parity: ParityGate | None = None
+    load: LoadGate | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The gate as gate.json holds it: without what is not asked."""
+        value = asdict(self)
+        return {name: one for name, one in value.items() if one is not None}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Gate:
-        """The gate that `dataclasses.asdict` gave; what is missing has its default, what is not known is left out."""
-        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        """The gate that `as_dict` gave; what is missing has its default, what is not known is left out."""
+        known = _known(cls, value)
         if "generations" in known:
             known["generations"] = tuple(Generation(**one) for one in known["generations"])
+        if known.get("parity"):
+            own = _known(ParityGate, known["parity"])
+            known["parity"] = ParityGate(**{**own, "prompts": tuple(own.get("prompts", ()))})
+        if known.get("load"):
+            own = _known(LoadGate, known["load"])
+            known["load"] = LoadGate(**{**own, "rates": tuple(own.get("rates", LoadGate.rates))})
         return cls(**known)
+
+
+def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    return {one.name: value[one.name] for one in fields(kind) if one.name in value}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from ansible_collections.deployer.sglang.plugins.module_utils.description_proble
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import ENGINES, engine_named
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.installers import BACKENDS
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.gate_description import parse_gate, parse_handover
+from ansible_collections.deployer.sglang.plugins.module_utils.gate_description import (
+    NEW_ONE,
+    engine_problems,
+    parse_gate,
+    parse_handover,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.model_description import parse_model
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.findings import policy_problems
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.parallelism import Parallelism, parallelism_of
@@ -161,16 +166,21 @@ def _parse_service(
         own = problems.mapping(f"{where}.predecessor", value["predecessor"])
         inherited = {key: value[key] for key in INHERITED if key in value}
         if isinstance(inherited.get("gate"), Mapping):  # what is asked of the new one must not close the way back
-            inherited["gate"] = {key: one for key, one in inherited["gate"].items() if key != "generations"}
+            inherited["gate"] = {key: one for key, one in inherited["gate"].items() if key not in NEW_ONE}
         for key, fix in (("predecessor", "remove it"), ("findings", "say it in the findings of the service")):
             if key in own:
                 problems.add(f"{where}.predecessor.{key}", "is not allowed", fix)
+        for key in ("parity", "load"):
+            if isinstance(own.get("gate"), Mapping) and key in own["gate"]:
+                problems.add(f"{where}.predecessor.gate.{key}", "is not allowed: no way back is judged", "remove it")
         predecessor = _parse_service(
             problems, f"{where}.predecessor", {**inherited, **own, "predecessor": None}, environments
         )
         problems.forget([f"{where}.predecessor.{key}" for key in inherited if key not in own])
         if predecessor.name != name:
             problems.add(f"{where}.predecessor.name", f"is {predecessor.name!r}", "remove it: it is the same service")
+    gate = parse_gate(problems, f"{where}.gate", value.get("gate"))
+    engine_problems(problems, f"{where}.gate", gate, engine)
     return Service(
         name=name,
         port=port,
@@ -186,7 +196,7 @@ def _parse_service(
             problems, f"{where}.environment_variables", value.get("environment_variables"), engine
         ),
         findings=_parse_findings(problems, f"{where}.findings", value.get("findings")),
-        gate=parse_gate(problems, f"{where}.gate", value.get("gate")),
+        gate=gate,
         stop_timeout=problems.integer(f"{where}.stop_timeout", value.get("stop_timeout", 120), 1, 7200),
         handover=parse_handover(problems, where, value),
         predecessor=predecessor,

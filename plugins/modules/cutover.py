@@ -51,6 +51,13 @@ options:
         cut-overs and releases, counted from the journals. It must exist. That it cannot be written is a warning.
     type: str
     default: ""
+  judged:
+    description:
+      - The release is new on this host, and has to pass C(gate.parity) and C(gate.load), too, where its description has
+        them. What served before is measured first, while it serves; where it cannot be, nothing is touched. Never set
+        it for a way back.
+    type: bool
+    default: false
   look_every:
     description: Seconds between two looks at the transaction. For the action plugin.
     type: float
@@ -142,6 +149,10 @@ engines:
   description: The engines of the releases before and after, by their ids.
   type: dict
   returned: in check mode
+measured:
+  description: What C(gate.parity) and C(gate.load) came to, in one line.
+  type: str
+  returned: always
 seconds:
   description: How long each state of the transaction took.
   type: dict
@@ -217,6 +228,7 @@ def main() -> None:
             "patience": {"type": "float", "default": 900},
             "adopt": {"type": "bool", "default": True},
             "textfile_directory": {"type": "str", "default": ""},
+            "judged": {"type": "bool", "default": False},
             "supervisor": {"type": "str", "choices": ["systemd", "process"], "default": "systemd"},
         },
         supports_check_mode=True,
@@ -231,6 +243,7 @@ def main() -> None:
         given["supervisor"],
         given["adopt"],
         given["textfile_directory"],
+        given["judged"],
     )
     service = order.service
     try:

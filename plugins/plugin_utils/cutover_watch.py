@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
 
 MARK = "==sglang-deployer=="  # a line between the files: JSON, in which a text has no line of its own
-LOADS = ("gate", "restore")  # states in which an engine loads
+LOADS = ("measure", "gate", "restore")  # states of which the host says how far they are
 OLD, NEW, NONE, UNKNOWN = "old", "new", "none", "unknown"  # what a client of the service is answered by
 
 
@@ -62,7 +62,7 @@ def parse(text: str) -> Seen | None:
 def serving(transaction: Mapping[str, Any]) -> str:
     """What a client sees while a transaction is in its state."""
     state, before, after = (transaction.get(key) for key in ("state", "from", "to"))
-    if state == "drain":
+    if state in ("measure", "drain"):
         return OLD if before else NONE
     if state == "commit":
         return NEW

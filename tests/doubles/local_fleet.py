@@ -77,14 +77,15 @@ class LocalFleet:
         Args:
             faults: of hosts' engines, by host (tests/doubles/openai_server.py).
             lost: hosts that cannot be reached.
-            variables: of all hosts; another `variant` makes another release.
+            variables: of all hosts; another `variant` makes another release, and `gate` is asked beside what always is.
         """
         variant = str(variables.pop("variant", "first"))
+        gate = variables.pop("gate", {})
         hosts = {}
         for host in self.hosts:
             own: dict[str, Any] = {"inference_root": str(self.root(host))}
             own["inference_services"] = [
-                self._service(host, name, variant, (faults or {}).get(host, "none"))
+                self._service(host, name, variant, (faults or {}).get(host, "none"), gate)
                 for name in (SERVICE, *self.services)
             ]
             if host in lost:
@@ -103,7 +104,7 @@ class LocalFleet:
         )
         self.inventory.write_text(text)
 
-    def _service(self, host: str, name: str, variant: str, fault: str) -> dict[str, Any]:
+    def _service(self, host: str, name: str, variant: str, fault: str, gate: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "name": name,
             "port": self.ports[host, name],
@@ -114,7 +115,7 @@ class LocalFleet:
             "environment": "sglang",
             "options": {"device": "cpu", "fault": fault},
             "environment_variables": {"VARIANT": variant},
-            "gate": {"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5},
+            "gate": {"ready_timeout": 20, "min_healthy_time": 0, "request_timeout": 5, **gate},
             "stop_timeout": 5,
         }
 

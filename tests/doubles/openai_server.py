@@ -23,6 +23,7 @@ STARTED = time.monotonic()
 DRAIN = 5  # seconds that slow-stop takes from SIGTERM to its end
 SHARDS = 4  # as many lines of progress, half a second apart, from a double that loads slowly
 MEMORY_STEP = 16 * 2**20  # bytes that oom takes at once
+SYSTEM_TOKENS = 15
 MEMORY_LIMIT = 2**30  # bytes; where nobody stops it, oom stops there
 FAULTS = (
     "none",
@@ -41,6 +42,7 @@ FAULTS = (
     "hang-loading",  # begins to load and says nothing more, never listens
     "oom",  # takes more and more memory while it loads
     "slow-stop",  # answers for five more seconds after SIGTERM
+    "adds-system",  # puts a system prompt of SYSTEM_TOKENS where a request has none
     "fork-survivors",  # leaves children behind, in sessions of their own, deaf to SIGTERM, that hold its port
 )
 
@@ -84,7 +86,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             os._exit(11)
         else:
-            self._answer({"choices": [{"message": {"content": "hi"}}], "usage": {"completion_tokens": 1}})
+            usage = {"completion_tokens": 1, "prompt_tokens": self._prompt_tokens(body["messages"])}
+            self._answer({"choices": [{"message": {"content": "hi"}}], "usage": usage})
+
+    def _prompt_tokens(self, messages: list[dict[str, str]]) -> int:
+        added = SYSTEM_TOKENS if self.fault == "adds-system" and messages[0]["role"] != "system" else 0
+        return added + sum(len(one["content"].split()) for one in messages)
 
     def _answer(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()

@@ -88,12 +88,13 @@ class ReleasedHost:
     def handover(self, release_id: str, **values: object) -> None:
         write_file(os.path.join(self.folder.release(release_id), HANDOVER_FILE), pretty_json(values))
 
-    def order(self, target: str) -> Order:
-        return Order(self.root, SERVICE, target, "test", "process", textfile_directory=self.textfile_directory)
+    def order(self, target: str, judged: bool = False) -> Order:
+        monitors = self.textfile_directory
+        return Order(self.root, SERVICE, target, "test", "process", textfile_directory=monitors, judged=judged)
 
-    def cut_over(self, target: str) -> Outcome:
+    def cut_over(self, target: str, judged: bool = False) -> Outcome:
         """The cut-over in this process."""
-        return cut_over(self.order(target))
+        return cut_over(self.order(target, judged))
 
     def bring(self, target: str) -> Outcome:
         """The cut-over in a child of this process, which is its guardian."""

@@ -15,9 +15,11 @@ NCCL = "nccl"  # GPUs do not reach each other
 TIMEOUT = "timeout"  # alive, and not ready in time
 IDENTITY = "identity"  # something answers that is not what was promised
 GENERATION = "generation"  # ready, and does not generate what it has to
+PARITY = "parity"  # answers otherwise than what served before
+LOAD = "load"  # slower under load than is allowed, or more of its requests fail
 CRASH = "crash"  # ended for another reason
 OTHER = "other"  # no failure of the release: a full disk, a supervisor that refuses
-KINDS = (OUT_OF_MEMORY, PORT, FLAG, WEIGHTS, CUDA, NCCL, TIMEOUT, IDENTITY, GENERATION, CRASH, OTHER)
+KINDS = (OUT_OF_MEMORY, PORT, FLAG, WEIGHTS, CUDA, NCCL, TIMEOUT, IDENTITY, GENERATION, PARITY, LOAD, CRASH, OTHER)
 
 LONGEST_LINE = 300  # characters
 LONGEST_READ = 4000  # characters of a line that are looked at
@@ -88,6 +90,8 @@ _BY_PROBE = {
     "chat completion": GENERATION,
     "stream": GENERATION,
     "generation": GENERATION,
+    "parity": PARITY,
+    "load": LOAD,
 }
 _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in PATTERNS)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -102,7 +102,7 @@ def pass_gate(subject: Subject, gate: Gate, noted: Noted = lambda line: None) ->
     except probes.ProbeError as error:
         time.sleep(PAUSE)  # a process that dies of the probe's request is the better reason
         now = subject.supervisor.state()
-        dead = _death(now, started)
+        dead = death(now, started)
         reason = f"{error}; {dead}" if dead else str(error)
         raise GateFailure(error.probe, reason, subject.log, now.exit if dead else "") from None
 
@@ -124,7 +124,7 @@ def answers(subject: Subject, tries: int = FAILURES_IN_A_ROW) -> bool:
 def _started(subject: Subject) -> RunState:
     state = subject.supervisor.state()
     if not state.running:
-        raise _died(subject, state, _death(state, state))
+        raise _died(subject, state, death(state, state))
     return state
 
 
@@ -259,7 +259,7 @@ def _generates(subject: Subject, wanted: Generation, timeout: int) -> None:
 
 def _still_alive(subject: Subject, started: RunState) -> None:
     now = subject.supervisor.state()
-    dead = _death(now, started)
+    dead = death(now, started)
     if dead:
         raise _died(subject, now, dead)
 
@@ -273,7 +273,7 @@ def _died(subject: Subject, now: RunState, why: str) -> GateFailure:
     return GateFailure("process", f"{why}; port {port} is held by {others}", log, now.exit) if others else failed
 
 
-def _death(now: RunState, started: RunState) -> str:
+def death(now: RunState, started: RunState) -> str:
     """Why the process that was started is not the one that runs now; '' when it is."""
     if not now.running:
         return f"the service's process ended{f' with {now.exit}' if now.exit else ''}"

@@ -31,6 +31,7 @@ class Outcome:
         seconds: how long each state took.
         adopted: the release that was made of what somebody else had started; '' for none.
         warning: what went wrong without a release failing; '' for nothing.
+        measured: what gate.parity and gate.load came to, in one line; '' where they were not asked.
     """
 
     outcome: str
@@ -44,6 +45,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     adopted: str = ""
     warning: str = ""
+    measured: str = ""
 
     @property
     def failed(self) -> bool:

@@ -43,6 +43,7 @@ class Order:
         supervisor: what is to keep an adopted service alive, once it is restored.
         adopt: take over what somebody else started on the port.
         textfile_directory: where monitors are told what it came to; '' for nowhere.
+        judged: the release is new, and has to pass gate.parity and gate.load, too.
     """
 
     root: str
@@ -52,6 +53,7 @@ class Order:
     supervisor: str = "systemd"
     adopt: bool = True
     textfile_directory: str = ""
+    judged: bool = False
 
     @property
     def folder(self) -> ServiceFolder:
@@ -94,7 +96,8 @@ def cut_over(order: Order) -> Outcome:
             before = adopted
         if not adopted and not _would_change(order, staged, before):
             return Outcome(UNCHANGED, target, target, target)
-        return _audited(order, Transaction(folder, order.service, target, order.initiator, before, adopted).run())
+        work = Transaction(folder, order.service, target, order.initiator, before, adopted, order.judged)
+        return _audited(order, work.run())
 
 
 def recover(order: Order, how: str) -> Outcome:

@@ -20,6 +20,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate impor
     pass_gate,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gpu_proof import foreign_use, prove_free
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.judging import Judge
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.outcome import (
     COMMITTED,
     NOT_RESTORED,
@@ -79,12 +80,20 @@ class Transaction:
         initiator: who asked for it, for the journal.
         before: id of the release that is committed; None for none.
         adopted: what was adopted for this cut-over; '' for nothing.
+        judged: the release has to pass gate.parity and gate.load, too, where its description has them.
     Raises:
         DeployError: the target cannot be read, or was changed since it was staged.
     """
 
     def __init__(
-        self, folder: ServiceFolder, service: str, target: str, initiator: str, before: str | None, adopted: str = ""
+        self,
+        folder: ServiceFolder,
+        service: str,
+        target: str,
+        initiator: str,
+        before: str | None,
+        adopted: str = "",
+        judged: bool = False,
     ) -> None:
         self.folder = folder
         self.service = service
@@ -104,6 +113,17 @@ class Transaction:
         self.clock = Clock(folder, self.entry, self.goes_back)
         self.family: list[procfs.Process] = []
         self.touched = False  # whether the old release is no longer as it was
+        self.gate = load_gate(folder.release(target))
+        self.measured = ""
+        asked = [name for name in ("parity", "load") if getattr(self.gate, name)]
+        self.judge = Judge(self.gate, self.new, self._loads) if asked and judged and self._is_new else None
+        if asked and judged and not self._is_new and self.before != self.new.id:
+            self.measured = f"{' and '.join(asked)}: not judged, an interrupted cut-over is brought to its end"
+
+    @property
+    def _is_new(self) -> bool:
+        """What it replaces, if anything, is as it was committed, and can be compared with."""
+        return self.interrupted is None and self.before != self.new.id
 
     def run(self) -> Outcome:
         """Bring the release, or what served before.
@@ -190,7 +210,7 @@ class Transaction:
         try:
             with contextlib.suppress(*([OSError] if self.clock.lenient else [])):
                 journal.append(self.folder, event="started", interrupted=self.interrupted, **self.entry)
-            self.clock.enter("gate" if self._runs_already() else "drain")
+            self.clock.enter("gate" if self._runs_already() else "measure" if self.judge else "drain")
         except OSError as error:
             with contextlib.suppress(OSError):
                 if self.interrupted is None:
@@ -218,15 +238,19 @@ class Transaction:
         A process of this very release is left running and gated: it may still be loading after a reboot, or be what an
         interrupted cut-over left. Only where it is what was committed is it started anew when it does not pass.
         """
-        gate = load_gate(self.folder.release(self.new.id))
         subject = Subject(self.new, self.supervisor)
         if self._runs_already():
             self.touched = True
+            if self.judge is not None:
+                self.judge.said.append("parity and load: not judged, it ran already")
             try:
-                return False, pass_gate(subject, gate, self._loads)
+                return False, pass_gate(subject, self.gate, self._loads)
             except GateFailure:
                 if self.before != self.new.id:
                     raise
+        if self.clock.state == "measure":
+            self._measure()
+            self.clock.enter("drain")
         if self.clock.state == "drain":
             self._drain()
         self.clock.enter("stop")
@@ -239,7 +263,19 @@ class Transaction:
         self.clock.enter("start")
         self.supervisor.start_candidate(self.new)
         self.clock.enter("gate")
-        return True, pass_gate(subject, gate, self._loads)
+        passed = pass_gate(subject, self.gate, self._loads)
+        if self.judge is not None:
+            self.judge.judge(subject, passed)
+        return True, passed
+
+    def _measure(self) -> None:
+        """Measure what serves, while it serves."""
+        assert self.judge is not None
+        old = None if self.old is None else Subject(self.old, self._supervisor(self.old))
+        try:
+            self.judge.look_at_old(old, old is not None and answers(old))
+        finally:
+            loading.forget(self.folder)
 
     def _loads(self, line: str) -> None:
         loading.note(self.folder, line)
@@ -327,7 +363,7 @@ class Transaction:
 
     def _end(self, outcome: Outcome) -> None:
         """Write down what it came to; on a full disk the outcome still has to reach the caller."""
-        kept = ("outcome", "probe", "reason", "failure", "seconds", "warning", "adopted")
+        kept = ("outcome", "probe", "reason", "failure", "seconds", "warning", "adopted", "measured")
         with contextlib.suppress(OSError):
             journal.append(
                 self.folder,
@@ -351,6 +387,7 @@ class Transaction:
             failure=failure.failure.as_dict() if failure else {},
             seconds=dict(self.clock.seconds),
             adopted=self.adopted,
+            measured=self.judge.words if self.judge is not None else self.measured,
         )
 
     def _supervisor(self, staged: StagedRelease) -> Supervisor:

@@ -78,7 +78,7 @@ class Engine:
             options: of the service.
         """
         own = self.identity_option.lstrip("-").replace("-", "_") in self.canonical(options)
-        has = bool(self.identity_option) and _numbers(version) >= _numbers(self.identity_since)
+        has = bool(self.identity_option) and numbers_of(version) >= numbers_of(self.identity_since)
         return self.identity_option if has and not own else ""
 
     def canonical(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Engine:
         return named
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers_of(version: str) -> tuple[int, ...]:
     """The release segment of a version, as PEP 440 has it: `0.5.3rc1` -> (0, 5, 3)."""
     found = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(number) for number in found.group().split(".")) if found else ()

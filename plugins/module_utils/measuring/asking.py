@@ -41,6 +41,7 @@ KNOWN_SYSTEM_PROMPTS = (
     "You are Zephyr, a helpful assistant.",
     "You are a helpful assistant. 你是一个乐于助人的助手。",
 )
+PROBES = 3 + len(KNOWN_SYSTEM_PROMPTS)  # requests beside the prompts, at most
 # Of what a server says of itself: what a reader of a comparison has to know, and nothing that could be a secret.
 FLAGS = re.compile(
     r"model_path|tokenizer_path|chat_template|sampling_defaults|reasoning_parser|tool_call_parser|dtype|quantization"
@@ -104,7 +105,14 @@ def identify(http: Client, url: str, model: str = "", about: str = "") -> Server
     return Server(url, model or models[0], models, engine, version, flags, about)
 
 
-def ask(http: Client, server: Server, prompts: Prompts, max_tokens: int, say: Say = lambda text: None) -> Answers:
+def ask(
+    http: Client,
+    server: Server,
+    prompts: Prompts,
+    max_tokens: int,
+    say: Say = lambda text: None,
+    patience: float = PATIENCE,
+) -> Answers:
     """A server's answers, one after the other.
 
     Args:
@@ -113,26 +121,31 @@ def ask(http: Client, server: Server, prompts: Prompts, max_tokens: int, say: Sa
         prompts: what.
         max_tokens: that each answer may have.
         say: told how far it is.
+        patience: seconds for one answer.
 
     Raises:
         DeployError: it has stopped answering, or wants a key.
     """
+
+    def reply(messages: Messages, most: int) -> Reply:
+        return reply_to(http, server, messages, most, patience)
+
     replies = []
     for number, messages in enumerate(prompts.messages, 1):
         say(f"{server.url}: prompt {number} of {len(prompts.messages)}")
-        replies.append(reply_to(http, server, messages, max_tokens))
+        replies.append(reply(messages, max_tokens))
     say(f"{server.url}: how it renders prompts")
-    bare = reply_to(http, server, (ASKED,), SHORT_ANSWER)
+    bare = reply((ASKED,), SHORT_ANSWER)
     probes = Probes(
         bare=bare,
-        own_system=reply_to(http, server, (OWN_SYSTEM, ASKED), SHORT_ANSWER),
-        added=_added(http, server, bare),
-        repeated=reply_to(http, server, prompts.messages[0], max_tokens),
+        own_system=reply((OWN_SYSTEM, ASKED), SHORT_ANSWER),
+        added=_added(reply, bare),
+        repeated=reply(prompts.messages[0], max_tokens),
     )
     return Answers(prompts, max_tokens, tuple(replies), probes)
 
 
-def reply_to(http: Client, server: Server, messages: Messages, max_tokens: int) -> Reply:
+def reply_to(http: Client, server: Server, messages: Messages, max_tokens: int, patience: float = PATIENCE) -> Reply:
     """The answer to one prompt; a refusal of the server is an answer as well.
 
     Raises:
@@ -146,7 +159,7 @@ def reply_to(http: Client, server: Server, messages: Messages, max_tokens: int) 
         "stream": False,
     }
     url = f"{server.url}/v1/chat/completions"
-    answer = http.exchange(url, PATIENCE, body)
+    answer = http.exchange(url, patience, body)
     _refuse_without_key(url, answer)
     if answer.status != 200:
         return Reply(error=f"{answer.status} {_said(answer)}")
@@ -173,12 +186,12 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def _added(http: Client, server: Server, bare: Reply) -> str:
+def _added(reply: Callable[[Messages, int], Reply], bare: Reply) -> str:
     """The system prompt that is there already where a client sends none: sending it changes nothing."""
     if bare.prompt_tokens is None:
         return ""
     for known in KNOWN_SYSTEM_PROMPTS:
-        if reply_to(http, server, ({"role": "system", "content": known}, ASKED), SHORT_ANSWER) == bare:
+        if reply(({"role": "system", "content": known}, ASKED), SHORT_ANSWER) == bare:
             return known
     return ""
 

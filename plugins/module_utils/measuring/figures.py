@@ -114,11 +114,16 @@ def worse(old: Sequence[Figures], new: Sequence[Figures], no_worse: float) -> It
         elif after.failure_rate > before.failure_rate:
             theirs = f"{before.failed} of {before.sent} of the old server's"
             yield f"{at}: {after.failed} of {after.sent} requests fail, {theirs}"
-        elif before.latency and after.latency and after.latency.p99 > before.latency.p99 * no_worse:
-            yield (
-                f"{at}: p99 of the end-to-end latency is {after.latency.p99:.2f} s, "
-                f"{after.latency.p99 / before.latency.p99:.2f} times {before.latency.p99:.2f} s"
-            )
+        elif slower(before, after, no_worse):
+            yield f"{at}: {slower(before, after, no_worse)}"
+
+
+def slower(old: Figures, new: Figures, no_worse: float) -> str:
+    """How much slower the new server is at a rate, for people; '' where that is allowed, or cannot be told."""
+    if not old.latency or not new.latency or new.latency.p99 <= old.latency.p99 * no_worse:
+        return ""
+    times = new.latency.p99 / old.latency.p99
+    return f"p99 of the end-to-end latency is {new.latency.p99:.2f} s, {times:.2f} times {old.latency.p99:.2f} s"
 
 
 def rate_words(rate: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load_process import Maker, making
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
+    MOST_REQUESTS,
     Load,
     LoadSettings,
     Request,
@@ -17,7 +18,6 @@ from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurem
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, spread
 
-MOST_REQUESTS = 10_000  # of all steps
 STARTING = 300  # seconds in which a cold environment imports SGLang
 PATIENCE = 300  # seconds for what an overloaded server has to end
 Say = Callable[[str], None]
@@ -50,7 +50,7 @@ def put_under_load(
     order = _order(server, prompts, settings, tokenizer)
     generator, client, steps = "", "", []
     with making(maker, order, key) as answers:
-        for answer in answers(STARTING, _longest(settings)):
+        for answer in answers(STARTING, longest(settings)):
             if "problem" in answer:
                 raise maker.cannot_run(str(answer["problem"]))
             if "generator" in answer:
@@ -64,6 +64,24 @@ def put_under_load(
     missing = "not measured, as the rate before was not"
     steps += [Step(rate, problem=missing) for rate in settings.rates[len(steps) :]]
     return Load(settings, prompts, tuple(steps), generator, client, tokenizer)
+
+
+def try_out(server: str, maker: Maker, tokenizer: str) -> None:
+    """See that a load can be made: the benchmark is imported and the tokenizer read, and nobody is asked.
+
+    Args:
+        server: its URL.
+        maker: where the load is made.
+        tokenizer: as in `put_under_load`.
+
+    Raises:
+        DeployError: it cannot.
+    """
+    order = _order(Server(server, ""), Prompts("", ()), LoadSettings(rates=()), tokenizer)
+    with making(maker, order) as answers:
+        for answer in answers(STARTING, STARTING):
+            if "problem" in answer:
+                raise maker.cannot_run(str(answer["problem"]))
 
 
 def check(settings: LoadSettings) -> None:
@@ -83,7 +101,7 @@ def check(settings: LoadSettings) -> None:
 
 def _order(server: Server, prompts: Prompts, settings: LoadSettings, tokenizer: str) -> dict[str, Any]:
     """What the child is told."""
-    every = spread(prompts, settings.requests * len(settings.rates), settings.seed)
+    every = spread(prompts, settings.requests * len(settings.rates), settings.seed) if settings.rates else ()
     steps = []
     for number, rate in enumerate(settings.rates):
         chosen = every[number * settings.requests : (number + 1) * settings.requests]
@@ -100,7 +118,7 @@ def _order(server: Server, prompts: Prompts, settings: LoadSettings, tokenizer: 
     }
 
 
-def _longest(settings: LoadSettings) -> float:
+def longest(settings: LoadSettings) -> float:
     """Seconds that a step may take: all requests are sent, each is answered or given up."""
     slowest = min(settings.rates)
     sending = 0.0 if math.isinf(slowest) else 3 * settings.requests / slowest + 30

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
 
 SCHEMA: Literal[1] = 1
+MOST_REQUESTS = 10_000  # of all steps of a load
 INFINITY = "Infinity"  # JSON has no number for it
 ENGINES = {"sglang": "SGLang", "llamafactory": "LLaMA-Factory", "vllm": "vLLM"}
 

@@ -39,6 +39,7 @@ class Order:
         ask: ask for answers; False for a load alone.
         load: the load; None for none.
         key: that servers want; '' for none.
+        patience: seconds for one answer.
     """
 
     prompts: Prompts
@@ -46,6 +47,7 @@ class Order:
     ask: bool = True
     load: LoadSettings | None = None
     key: str = field(default="", repr=False)
+    patience: float = asking.PATIENCE
 
 
 def measure_services(
@@ -93,12 +95,18 @@ def measure_service(root: str, service: str, port: int, address: str, order: Ord
     folder = Store(root).service(service)
     maker = maker_of(folder) if order.load is not None else None
     http = Client(asking.usable_key(order.key))
-    server = asking.identify(http, url_of(port), about=hardware())
-    server = _by_its_name(server, folder)
+    server = by_name(asking.identify(http, url_of(port), about=hardware()), _served_name(folder))
     return measured(server, shown_url(address, port), http, order, maker)
 
 
-def measured(server: Server, shown: str, http: Client, order: Order, maker: Release | None) -> Measurement:
+def measured(
+    server: Server,
+    shown: str,
+    http: Client,
+    order: Order,
+    maker: Release | None,
+    say: asking.Say = lambda text: None,
+) -> Measurement:
     """A server's answers, and what it does under load.
 
     Args:
@@ -107,15 +115,16 @@ def measured(server: Server, shown: str, http: Client, order: Order, maker: Rele
         http: asks.
         order: what is to be measured.
         maker: the release whose environment makes the load; None where none is to be made.
+        say: told how far it is.
 
     Raises:
         DeployError: it does not answer, or no load can be made.
     """
-    answers = asking.ask(http, server, order.prompts, order.max_tokens) if order.ask else None
+    answers = asking.ask(http, server, order.prompts, order.max_tokens, say, order.patience) if order.ask else None
     load = None
     if order.load is not None and maker is not None:
         environment = Environment.of(maker)
-        load = put_under_load(server, order.prompts, order.load, environment, maker.model.path, http.key)
+        load = put_under_load(server, order.prompts, order.load, environment, maker.model.path, http.key, say)
     return Measurement(dataclasses.replace(server, url=shown), now(), answers, load)
 
 
@@ -163,11 +172,14 @@ def hardware() -> str:
     return ", ".join(load_child.gpus()) or f"CPU, {os.cpu_count()} processors"
 
 
-def _by_its_name(server: Server, folder: ServiceFolder) -> Server:
+def by_name(server: Server, name: str) -> Server:
     """The server by the name that its release serves a model under, where it lists that."""
-    try:
-        current = committed(folder, None)
-        name = load_release(folder.release(current)).release.served_name if current else ""
-    except DeployError:
-        return server
     return dataclasses.replace(server, model=name) if name in server.models else server
+
+
+def _served_name(folder: ServiceFolder) -> str:
+    current = committed(folder, None)
+    try:
+        return load_release(folder.release(current)).release.served_name if current else ""
+    except DeployError:
+        return ""

@@ -130,12 +130,13 @@ def _prompt(where: str, line: str) -> Messages:
     except (ValueError, RecursionError) as error:
         raise DeployError(f"{where} is not JSON: {error}", LINES) from error
     messages: Any = value.get("messages") if isinstance(value, dict) else value
-    if not _are_messages(messages):
+    if not are_messages(messages):
         raise DeployError(f"{where} has no messages", LINES)
     return tuple(messages)
 
 
-def _are_messages(value: Any) -> bool:
+def are_messages(value: Any) -> bool:
+    """Whether a value is the messages of a prompt."""
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)

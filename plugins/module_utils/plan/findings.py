@@ -18,6 +18,7 @@ CATALOGUE: dict[str, str] = {
     "gpu-count": ERROR,
     "parallelism-impossible": ERROR,
     "gate-impossible": ERROR,
+    "gate-load-unproved": WARNING,
     "api-key-in-argv": ERROR,
     "open-without-key": WARNING,
     "port-privileged": ERROR,

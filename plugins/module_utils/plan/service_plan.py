@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.engines import engine_named
+from ansible_collections.deployer.sglang.plugins.module_utils.engines.base import numbers_of
 from ansible_collections.deployer.sglang.plugins.module_utils.environments.report import EnvironmentReport
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.gpus import Gpu
@@ -44,6 +45,8 @@ from ansible_collections.deployer.sglang.plugins.module_utils.plan.pool import (
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.plan.ports import derived_ports, port_findings
 from ansible_collections.deployer.sglang.plugins.module_utils.service import Service
+
+BENCHMARK_SINCE = "0.5.23"  # whose sglang.benchmark.serving makes the load of a gate
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def plan_service(service: Service, role: str, around: Surroundings) -> tuple[Ser
     gpus = tuple(gpu for name in dict.fromkeys(service.gpus) if (gpu := gpu_named(name, around.host.gpus.gpus)))
     ports = {service.port: "", **derived_ports(service, parallelism, options)}
     plan = ServicePlan(service, role, version, gpus, parallelism, ports=ports)
-    found = [*_environment_findings(where, service, environment)]
+    found = [*_environment_findings(where, service, environment), *_load_findings(where, service, version)]
     table = environment.options.get(service.engine)
     if not environment.problem[0] and (table or around.reachable):
         found += option_findings(where, service, table)
@@ -194,6 +197,20 @@ def _environment_findings(where: str, service: Service, environment: Environment
             )
         ]
     return []
+
+
+def _load_findings(where: str, service: Service, version: str) -> list[Finding]:
+    if service.gate.load is None or not version or numbers_of(version) >= numbers_of(BENCHMARK_SINCE):
+        return []
+    said = f"its load is made by sglang.benchmark.serving as SGLang {BENCHMARK_SINCE} has it"
+    return [
+        finding(
+            "gate-load-unproved",
+            f"{where}.gate.load",
+            f"{said}, and {version} may not: the cut-over is refused then, before anything is stopped",
+            f"use an environment with SGLang {BENCHMARK_SINCE}, or ask for gate.generations with max_latency",
+        )
+    ]
 
 
 def _sglang(

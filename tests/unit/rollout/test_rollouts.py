@@ -159,3 +159,20 @@ def test_a_hook_before_a_host_keeps_it_as_it_is_and_one_after_it_makes_it_count_
     assert hosts["h3"]["services"][0]["outcome"] == "committed"
     assert "the release serves; only the hook failed" in hosts["h3"]["failure"]
     assert fleet.serving() == ["h1", "h3"] and fleet.locked() == []
+
+
+@pytest.mark.slow
+def test_a_release_that_answers_otherwise_than_what_served_before_is_taken_back(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet("h1")
+    fleet.describe(faults={"h1": "adds-system"})
+    assert fleet.deployer("rollout").status == 0
+    first = fleet.link("h1", "current")
+    fleet.describe(gate={"parity": {"compare": "rendering", "prompts": ["how many orders"]}})
+    refused = fleet.deployer("rollout")
+    assert refused.status == 1 and fleet.link("h1", "current") == first
+    assert "1 of 1 prompt is rendered otherwise" in " ".join(refused.output.split())
+    assert "prompt tokens 18 -> 3" in refused.output and "[parity]" in refused.output
+    fleet.describe(faults={"h1": "adds-system"}, variant="second", gate={"parity": "text"})
+    passed = fleet.deployer("rollout")
+    assert passed.status == 0 and "parity: 8 prompts answered alike" in passed.output
+    assert fleet.deployer("rollback").status == 0 and fleet.link("h1", "current") == first

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from ansible_collections.deployer.sglang.plugins.module_utils.service import Gate, Generation, Handover
+from ansible_collections.deployer.sglang.plugins.module_utils.service import (
+    Gate,
+    Generation,
+    Handover,
+    LoadGate,
+    ParityGate,
+)
 from ansible_collections.deployer.sglang.plugins.module_utils.service_description import (
     parse_services,
     placement_problems,
@@ -88,15 +94,19 @@ def test_a_model_without_a_name_has_its_folder_s() -> None:
 def test_a_gate_and_a_gateway_become_data() -> None:
     generations = [{"prompt": "1+1?", "pattern": r"\b2\b", "max_latency": "2.5", "max_tokens": 4}, {"prompt": "Hi"}]
     gateway = {"drain": ["lb", "drain", 8001], "restore": ["lb", "restore"], "timeout": 5}
-    raw = {**SERVICE, "gate": {"ready_timeout": "900", "generations": generations}, "gateway": gateway}
+    compared = {"parity": "text", "load": {"rates": ["1", "max"], "no_worse": "1.2"}}
+    raw = {**SERVICE, "gate": {"ready_timeout": "900", "generations": generations, **compared}, "gateway": gateway}
     (service,), _ = parse_services([raw], ENVIRONMENTS)
     assert service.gate == Gate(
-        ready_timeout=900, generations=(Generation("1+1?", r"\b2\b", 2.5, 4), Generation("Hi", "", 0, 64))
+        ready_timeout=900,
+        generations=(Generation("1+1?", r"\b2\b", 2.5, 4), Generation("Hi", "", 0, 64)),
+        parity=ParityGate("text"),
+        load=LoadGate((1.0, "max"), no_worse=1.2),
     )
     assert service.handover == Handover(30, ("lb", "drain", "8001"), ("lb", "restore"), 5)
     assert service.predecessor is not None
     # What is asked of the new one must not close the way back; what a predecessor says of itself counts.
-    assert service.predecessor.gate == dataclasses.replace(service.gate, generations=())
+    assert service.predecessor.gate == dataclasses.replace(service.gate, generations=(), parity=None, load=None)
     assert service.predecessor.handover == service.handover
     own = {**SERVICE["predecessor"], "gate": {"generations": generations}}
     (service,), _ = parse_services([{**raw, "predecessor": own}], ENVIRONMENTS)
@@ -144,6 +154,18 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("gate", {"generations": [{"prompt": "1+1?", "pattern": 2}]}, "quote it: it is a regular expression"),
         ("gate", {"generations": [{"prompt": "1+1?", "max_latency": "soon"}]}, "max_latency: is 'soon'"),
         ("gate", {"generations": [{"prompt": "1+1?", "max_latency": float("nan")}]}, "max_latency: is nan"),
+        ("gate", {"parity": "texts"}, "gate.parity: is 'texts'. Fix: use rendering"),
+        ("gate", {"parity": True}, "gate.parity: is bool, and no mapping"),
+        ("gate", {"parity": {"compare": "all"}}, "gate.parity.compare: is 'all'"),
+        ("gate", {"parity": {"prompt": ["a"]}}, "gate.parity.prompt: unknown key. Fix: did you mean prompts?"),
+        ("gate", {"parity": {"prompts": "a"}}, "gate.parity.prompts: is str, and no list"),
+        ("gate", {"parity": {"prompts": ["a", [{"role": "me"}]]}}, "gate.parity.prompts[1]: is no prompt"),
+        ("gate", {"load": {"rates": 4}}, "gate.load.rates: is 4. Fix: list requests in a second"),
+        ("gate", {"load": {"rates": [0]}}, "gate.load.rates[0]: is 0. Fix: give a number from 0.001 to 1000"),
+        ("gate", {"load": {"rates": [1, 2], "requests": 6000}}, "gate.load.requests: are over 10,000 in all"),
+        ("gate", {"load": {"no_worse": "soon"}}, "gate.load.no_worse: is 'soon'"),
+        ("gate", {"load": {"max_failures": -1}}, "gate.load.max_failures: is -1"),
+        ("predecessor.gate", {"load": {}}, "predecessor.gate.load: is not allowed: no way back is judged"),
         ("drain_timeout", -1, "drain_timeout: is -1. Fix: give a whole number from 0 to 3600"),
         (
             "gateway",

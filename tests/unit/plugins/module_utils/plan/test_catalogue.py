@@ -140,6 +140,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "memory-fraction-high": options(mem_fraction_static=0.99),
     "parallelism-impossible": options(expert_parallel_size=4),
     "gate-impossible": options(is_embedding=True),
+    "gate-load-unproved": report(versions={"sglang": "0.5.12"}) | service(gate={"load": {"max_latency": 10}}),
     "sampling-differs": service(predecessor=BEFORE),
 }
 # A key of the inventory, a part of the host, or an absolute path.

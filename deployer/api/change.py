@@ -1,4 +1,4 @@
-"""Carries out a change of what hosts serve: plans, asks, runs the playbook, and does what follows when it failed.
+"""Carries out a change of what hosts have or serve: plans, asks, runs the playbook, and does what follows a failure.
 
 Nothing is printed here: what happens is told to listeners as events (docs/events.md), and the result is returned.
 """
@@ -32,8 +32,10 @@ from deployer.runs.results import Summary
 from deployer.runs.runner import Invocation, Run, run_playbook
 from deployer.runs.watch import Watch, planned_hosts
 
-ROLLOUT, ROLLBACK = "rollout", "rollback"
-PLAYBOOKS = {ROLLOUT: "deploy", ROLLBACK: "rollback"}
+ROLLOUT, ROLLBACK, STAGE = "rollout", "rollback", "stage"
+PLAYBOOKS = {ROLLOUT: "deploy", ROLLBACK: "rollback", STAGE: "deploy"}
+PLANNED = (ROLLOUT, STAGE)  # the verbs that a plan foresees; a rollback's releases are there already
+WITHOUT_CUTOVER = ("--skip-tags", "cutover")
 FIRST_CTRL_C = (
     "interrupted: no further batch is begun, and what is under way on the hosts is waited for, staging as well. While "
     "nothing was cut over yet, nothing that serves is touched. Ctrl-C again ends the watching at once: hosts finish by "
@@ -49,7 +51,7 @@ class Change:
     """What is to be done.
 
     Args:
-        verb: ROLLOUT or ROLLBACK.
+        verb: ROLLOUT, ROLLBACK or STAGE.
         invocation: what its playbook is run with.
         on_failure: RESTORE_HOST or RESTORE_ALL.
         verbose: tell also of what changed nothing.
@@ -64,6 +66,11 @@ class Change:
     def playbook(self) -> str:
         """The name of its playbook."""
         return PLAYBOOKS[self.verb]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words for ansible-playbook by which the playbook does no more than this."""
+        return WITHOUT_CUTOVER if self.verb == STAGE else ()
 
 
 @dataclass
@@ -141,11 +148,12 @@ def carry_out(order: Change, listeners: Sequence[Listener] = (), operator: Opera
             "seconds": round(seconds, 3),
         }
         course.over = True
-        emit("run.ended", **ending, hosts=host_outcomes(result.summary))
+        staged = order.verb == STAGE and result.exit_code == results.DONE
+        emit("run.ended", **ending, hosts=host_outcomes(result.summary, staged))
         result = replace(result, problems=tuple(emit.lost))
         if journal is None:
             return result
-        came_to = {name: host_outcome(host) for name, host in result.summary.hosts.items()}
+        came_to = {name: host_outcome(host, staged) for name, host in result.summary.hosts.items()}
         record = {"schema": SCHEMA, "run": run, "started": timestamp(started), "ended": timestamp(time.time())}
         return _written_down(journal, redacted({**record, **head, **ending, "hosts": came_to}), result)
 
@@ -191,13 +199,13 @@ def _refused_or_declined(course: _Course, operator: Operator) -> ChangeResult | 
     def cancelled() -> bool:
         return course.interrupts.requested
 
-    if order.verb == ROLLOUT:
+    if order.verb in PLANNED:
         foreseen, run = asked("preflight", plain, cancelled)
     else:
         foreseen, run = asked(order.playbook, replace(plain, check=True), cancelled)
     if course.interrupts.requested:
         return ChangeResult(results.STOPPED, meaning(Summary(), results.STOPPED), Summary())
-    if order.verb == ROLLOUT and foreseen.hosts:
+    if order.verb in PLANNED and foreseen.hosts:
         course.plan = planned_hosts(foreseen)
         course.emit("plan", hosts=course.plan)
     why = _why_refused(course, foreseen, run)
@@ -258,7 +266,8 @@ def _change(course: _Course, operator: Operator) -> ChangeResult:
     course.begun = True
     with Questions(batches.decide, lambda kind, message: course.watch.told(kind, message)) as questions:
         invocation = _accompanied(order.invocation, questions.path, operator.has_terminal)
-        run = _run(course, order.playbook, invocation)
+        only = replace(invocation, arguments=(*invocation.arguments, *order.words))
+        run = _run(course, order.playbook, only)
         course.plan = course.plan or course.watch.plan
         summary = course.watch.summary
         code = summary.exit_code(run.status, interrupts.requested)
@@ -338,7 +347,7 @@ def _settled(
 ) -> tuple[Summary, int]:
     """What there is to do when not everything went well: give the lock back, and ask what the hosts serve."""
     touched = any(not host.described_wrongly for host in summary.hosts.values())
-    if invocation.check or not touched:
+    if invocation.check or not touched or course.order.verb == STAGE:  # which takes no lock and cuts nothing over
         return summary, code
     plain = replace(invocation, arguments=without_tags(invocation.arguments))
 

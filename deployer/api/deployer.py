@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +205,27 @@ class Deployer:
         """
         return pruning_of(*self._ask("prune", {}, check))
 
+    def stage(
+        self,
+        *,
+        max_fail: int | str = 0,
+        check: bool = False,
+        listeners: Sequence[Listener] = (),
+        operator: Operator | None = None,
+    ) -> Rollout:
+        """Put on all hosts what a rollout needs there, touching nothing that runs. From the main thread.
+
+        Args:
+            max_fail: how many hosts may fail before the staging is given up: 2, or '10%'.
+            check: change nothing, say what would be.
+            listeners: called with every event (docs/events.md), not always by the same thread.
+            operator: who is asked; nobody where it is left out.
+
+        Raises:
+            DeployError: a setting cannot work, no host could be met, or the journal cannot be written.
+        """
+        return self._change("stage", _settings((), (), max_fail, 0), RESTORE_HOST, check, listeners, operator)
+
     def rollout(
         self,
         *,
@@ -239,6 +260,7 @@ class Deployer:
         self,
         to: str = "",
         *,
+        targets: Mapping[str, Mapping[str, str]] | None = None,
         services: Sequence[str] = (),
         batches: Sequence[int | str] = (),
         max_fail: int | str = 0,
@@ -252,11 +274,18 @@ class Deployer:
 
         Args:
             to: an id of `history` or its beginning, @previous, @adopted or @predecessor.
+            targets: the same for each service of single hosts: host -> service -> `to`; no other host is contacted.
         """
         variables = _settings(services, batches, max_fail, pause)
         if to:
             variables["cutover_to"] = to
-        return self._change("rollback", variables, on_failure, check, listeners, operator)
+        if targets is None:
+            return self._change("rollback", variables, on_failure, check, listeners, operator)
+        if not targets:
+            raise DeployError("targets names no host", "leave it out for all hosts, or name some")
+        variables["cutover_targets"] = {host: dict(services) for host, services in targets.items()}
+        these = replace(self, limit=",".join(targets))
+        return these._change("rollback", variables, on_failure, check, listeners, operator)
 
     def _invocation(self, variables: Mapping[str, Any], check: bool) -> Invocation:
         given = [self.inventory] if isinstance(self.inventory, (str, os.PathLike)) else self.inventory

@@ -1,4 +1,4 @@
-"""The commands that change what hosts serve: rollout and rollback."""
+"""The commands that change what hosts have or serve: stage, rollout and rollback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ EXIT_CODES = (
     "or not known, 4 stopped on request, also by a no to the plan."
 )
 EVENTS = "With --json, an event a line while it happens (docs/events.md)."
-LOOK = {"rollout": "python -m deployer plan", "rollback": "python -m deployer history"}
+LOOK = {
+    "rollout": "python -m deployer plan",
+    "stage": "python -m deployer plan",
+    "rollback": "python -m deployer history",
+}
 
 
 class OnFailure(str, Enum):
@@ -47,8 +51,20 @@ OnFailureOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    for command in (rollout, rollback):
+    for command in (stage, rollout, rollback):
         app.command(context_settings=PASS_ON, epilog=f"{PASS_ON_HELP}. {EVENTS} {EXIT_CODES}")(command)
+
+
+@on_hosts("check", "yes")
+def stage(options: Options, max_fail: MaxFail = "") -> None:
+    """Show the plan and ask; put on all hosts what a rollout needs there, touching nothing that runs.
+
+    The rollout that follows has only the switch left to do.
+
+    Example: python -m deployer stage -i inventory/hosts.yml -l gpu-nodes --yes
+    """
+    variables = rollout_variables(None, "", None, False, max_fail, options.check)
+    raise typer.Exit(_carry_out("stage", options, variables, OnFailure.restore_host))
 
 
 @on_hosts("service", "check", "yes")

@@ -22,7 +22,7 @@ class Head:
 
     Args:
         run: its id.
-        verb: rollout, rollback.
+        verb: rollout, rollback or stage.
         options: those that were given, by name.
         versions: of the programs that took part, by name.
         sources: the inventory's files.

@@ -34,7 +34,9 @@ BADGES = {
     "planned": Badge("→", "would be cut over", QUIET),
     "committed": Badge("✓", "committed", GOOD),
     "unchanged": Badge("=", "unchanged", QUIET),
+    "staged": Badge("✓", "staged", GOOD),
 }
+NOUNS = {"stage": "staging"}  # what a verb does, where that is called otherwise
 HEADLINES = {
     0: ("✓", "{verb} done", GOOD),
     1: ("↩", "{verb} failed; what served before serves again", WARN),
@@ -51,7 +53,7 @@ def badge(outcome: str) -> Badge:
 
 def headline(run: Timeline) -> Badge:
     """The outcome of the run in a few words."""
-    verb = run.head.verb.capitalize()
+    verb = NOUNS.get(run.head.verb, run.head.verb).capitalize()
     if run.exit_code is None:
         return Badge("?", f"{verb} without an end", BAD)
     sign, words, tone = HEADLINES.get(run.exit_code, ("✗", "{verb} failed", BAD))

@@ -26,7 +26,7 @@ class Journal:
     """The folder of one run, readable by the user alone; told events, it writes them down.
 
     Args:
-        verb: rollout or rollback.
+        verb: rollout, rollback or stage.
         base: folder that runs go below.
     Raises:
         DeployError: it cannot be made.

@@ -74,11 +74,11 @@ def meaning(summary: Summary, code: int, restored: Restored | None = None) -> st
     return "FAILED AND NOT RESTORED: on some host nothing is known to serve"
 
 
-def host_outcomes(summary: Summary) -> dict[str, dict[str, Any]]:
-    """What every host came to, with its services, as `run.ended` has it."""
+def host_outcomes(summary: Summary, staged: bool = False) -> dict[str, dict[str, Any]]:
+    """What every host came to, with its services, as `run.ended` has it; `staged` as in `host_outcome`."""
     return {
         name: {
-            "outcome": host_outcome(host),
+            "outcome": host_outcome(host, staged),
             "failure": host.failure,
             "unreachable": host.unreachable,
             "services": {
@@ -90,8 +90,13 @@ def host_outcomes(summary: Summary) -> dict[str, dict[str, Any]]:
     }
 
 
-def host_outcome(host: HostResult) -> str:
-    """The worst that its services came to; `unknown` where an end was not seen; `untouched` before its cut-over."""
+def host_outcome(host: HostResult, staged: bool = False) -> str:
+    """The worst that its services came to; `unknown` where an end was not seen; `untouched` before its cut-over.
+
+    Args:
+        host: what the run came to there.
+        staged: the run was to stage and no more, and is done.
+    """
     if host.cutover_unknown:
         return "unknown"
     if host.unreachable:
@@ -100,4 +105,4 @@ def host_outcome(host: HostResult) -> str:
     worst = max(seen, key=lambda one: OUTCOMES.index(one) if one in OUTCOMES else len(OUTCOMES), default="")
     if host.failure and worst in ("", "unchanged", "committed", "planned"):
         return "failed"
-    return worst or "untouched"
+    return worst or ("staged" if staged else "untouched")

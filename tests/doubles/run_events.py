@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-CHANGING = ("rollout", "rollback")
+CHANGING = ("rollout", "rollback", "stage")
 
 
 def consent(verb: str, words: Sequence[str]) -> list[str]:

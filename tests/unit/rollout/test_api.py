@@ -80,6 +80,26 @@ def test_no_inventory_and_no_group_are_errors_and_nothing_is_printed(
 
 
 @pytest.mark.slow
+def test_what_was_staged_is_only_switched_by_the_rollout_and_each_host_goes_back_to_its_own(
+    make_fleet: MakeFleet, at_home: Path
+) -> None:
+    fleet = make_fleet("h1", "h2")
+    fleet.describe()
+    deployer = Deployer(fleet.inventory)
+    staged = deployer.stage()
+    assert (staged.exit_code, fleet.serving()) == (0, []) and {*staged.hosts} == {"h1", "h2"}
+    assert deployer.rollout(batches=("100%",)).done and fleet.serving() == ["h1", "h2"]
+    first = {host: fleet.link(host, "current") for host in fleet.hosts}
+    fleet.describe(variant="second")
+    assert deployer.rollout(batches=("100%",)).done
+    back = deployer.rollback(targets={"h2": {SERVICE: first["h2"]}})
+    assert back.done and {*back.hosts} == {"h2"}
+    assert fleet.link("h2", "current") == first["h2"] and fleet.link("h1", "current") != first["h1"]
+    with pytest.raises(DeployError, match="targets names no host"):
+        deployer.rollback(targets={})
+
+
+@pytest.mark.slow
 def test_a_program_rolls_out_back_and_looks_after_what_is_there(make_fleet: MakeFleet, at_home: Path) -> None:
     fleet = make_fleet("h1")
     fleet.describe()

@@ -198,6 +198,24 @@ def test_where_nothing_would_change_it_is_said(played: Played) -> None:
         assert any("nothing would change" in text for text in said) != changes
 
 
+def test_staging_is_planned_and_asked_about_and_leaves_the_cut_over_and_the_lock_out(played: Played) -> None:
+    played.events = {"preflight": [planned()], "deploy": [planned()]}
+    person = Person(True)
+    result = carry_out(order("stage", arguments=["--forks", "5"]), operator=person)
+    assert (result.exit_code, played.names) == (0, ["preflight", "deploy"]) and len(person.foreseen) == 1
+    assert played.ran[1][1].arguments == ("--forks", "5", "--skip-tags", "cutover")
+    assert kept_runs()[0].record["hosts"] == {"gpu1": "staged"}
+    assert result.report is not None and "Staging done" in result.report.read_text()
+
+
+def test_staging_that_fails_has_touched_nothing_that_serves(played: Played) -> None:
+    played.events["deploy"] = [planned(), happened("runner_on_failed", "gpu1", "m", "model", msg="no room")]
+    played.statuses["deploy"] = 2
+    result = carry_out(order("stage"))
+    assert (result.exit_code, played.names) == (2, ["deploy"])
+    assert result.meaning == "refused; nothing that serves was changed"
+
+
 def test_of_a_rollback_check_mode_is_shown(played: Played) -> None:
     played.events["rollback"] = [switched("planned")]
     person = Person(False)

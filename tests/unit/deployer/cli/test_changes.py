@@ -62,6 +62,7 @@ def test_nothing_is_started_with_it(
     ("words", "look"),
     [
         (["rollout"], "deployer plan"),
+        (["stage"], "deployer plan"),
         (["rollback"], "deployer history"),
         (["rollout", "--json"], "deployer plan"),
     ],

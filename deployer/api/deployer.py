@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.rollout import settings_problems
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import LoadSettings
     from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts
     from deployer.api.measured import Measured
+    from deployer.api.migration_verbs import Seat
+    from deployer.api.migrations import Migration
+    from deployer.migration.state import Given
     from deployer.runs.events import Event, Listener
     from deployer.runs.questions import Operator
     from deployer.runs.results import Summary
@@ -287,9 +290,61 @@ class Deployer:
         these = replace(self, limit=",".join(targets))
         return these._change("rollback", variables, on_failure, check, listeners, operator)
 
-    def _invocation(self, variables: Mapping[str, Any], check: bool) -> Invocation:
+    def migrate(
+        self,
+        *,
+        until: str = "",
+        restart: bool = False,
+        check: bool = False,
+        seat: Seat | None = None,
+        **given: Unpack[Given],
+    ) -> Migration:
+        """Bring the hosts from what somebody has started there to what is described, step by step (docs/migration.md).
+
+        Goes on with a migration of the same hosts that was begun in this folder and is not done. From the main thread.
+
+        Args:
+            until: name of the step after which to stop.
+            restart: begin a new one all the same.
+            check: change nothing, say what would be, as far as the staging.
+            seat: who is asked, and told; nobody where it is left out: what passed goes on, and what did not goes back.
+            given: what `migration.state.Settings` has; what is left out is as when it was begun.
+
+        Raises:
+            DeployError: a setting cannot work or contradicts an earlier one, or somebody else walks the same migration.
+        """
+        from deployer.api import migrations
+
+        return migrations.migrate(self, until, restart, check, seat, given)
+
+    def migrate_back(self, *, seat: Seat | None = None, **given: Unpack[Given]) -> Migration:
+        """Bring every host that the newest migration has switched back to what served before it.
+
+        Args:
+            seat: who is asked, and told; nobody where it is left out.
+            given: `batches` and `max_fail`; what the migration has where they are left out.
+
+        Raises:
+            DeployError: there is none, or somebody walks it.
+        """
+        from deployer.api import migrations
+
+        return migrations.back(self, seat, given)
+
+    def migration(self) -> Migration | None:
+        """The newest migration of the hosts; where no inventory is named, of any; None where there is none."""
+        from deployer.api import migrations
+
+        return migrations.newest(self)
+
+    @property
+    def paths(self) -> list[str]:
+        """The inventory, as `-i` takes it."""
         given = [self.inventory] if isinstance(self.inventory, (str, os.PathLike)) else self.inventory
-        inventory = [os.fspath(path) for path in given]
+        return [os.fspath(path) for path in given]
+
+    def _invocation(self, variables: Mapping[str, Any], check: bool) -> Invocation:
+        inventory = self.paths
         for path in inventory:
             if "," not in path and not os.access(Path(path).expanduser(), os.R_OK):
                 state = "cannot be read" if Path(path).expanduser().exists() else "does not exist"

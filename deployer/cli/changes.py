@@ -32,9 +32,7 @@ class OnFailure(str, Enum):
     restore_all = RESTORE_ALL
 
 
-Batches = Annotated[
-    str, typer.Option("--batches", help="How many hosts at once, such as 1,25%,100%; the first batch is the canary.")
-]
+Batches = Annotated[str, typer.Option("--batches", help="How many hosts at once, such as 1,25%,100%.")]
 Pause = Annotated[int | None, typer.Option("--pause", min=0, help="Seconds to wait between two batches.")]
 Confirm = Annotated[bool, typer.Option("--confirm", help="Ask before each batch but the first.")]
 MaxFail = Annotated[

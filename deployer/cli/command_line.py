@@ -92,6 +92,7 @@ class Options:
     as_json: Json = False
     verbose: Verbose = False
     words: Sequence[str] = ()  # behind --
+    typed: frozenset[str] = frozenset()  # the parameters of the command that were, and are not by default
 
     @functools.cached_property
     def arguments(self) -> tuple[str, ...]:
@@ -134,6 +135,7 @@ class Options:
 
 
 CHOSEN = frozenset({"service", "check", "yes"})
+OF_THE_CALL = ("words", "typed")  # fields of Options that are no parameters
 
 
 def on_hosts(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -148,7 +150,7 @@ def on_hosts(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None
     shared = [
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
         for one in fields(Options)
-        if one.name != "words" and (one.name not in CHOSEN or one.name in chosen)
+        if one.name not in OF_THE_CALL and (one.name not in CHOSEN or one.name in chosen)
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -161,7 +163,8 @@ def on_hosts(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None
             given = {one.name: values.pop(one.name) for one in shared}
             refuse_arguments(given["inventory"] or (), context.args)
             given["verbose"] |= bool(context.parent and context.parent.params.get("verbose"))  # deployer -v VERB
-            options = Options(**given, words=tuple(context.args))
+            typed = frozenset(name for name in context.params if _is_typed(context, name))
+            options = Options(**given, words=tuple(context.args), typed=typed)
             with errors_said(command.__name__.replace("_", " "), options.verbose):
                 command(options, **values)
 
@@ -170,6 +173,11 @@ def on_hosts(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None
         return run
 
     return decorate
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def refuse_arguments(inventory: Sequence[str], words: Sequence[str]) -> None:

@@ -166,7 +166,7 @@ def _prompts(path: Path | None) -> Prompts | None:
 def _settings(rates: str, requests: int, max_tokens: int | None, timeout: float, seed: int) -> LoadSettings:
     from deployer.api.comparisons import LoadSettings
 
-    return LoadSettings(_rates(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
+    return LoadSettings(rates_of(rates), requests, max_tokens or LoadSettings.max_tokens, timeout, seed)
 
 
 def _made_by(maker: Maker | None, tokenizer: str, asked: Asked, servers: Sequence[ComparedServer]) -> LoadBy | None:
@@ -182,7 +182,12 @@ def _made_by(maker: Maker | None, tokenizer: str, asked: Asked, servers: Sequenc
     return LoadBy(maker, tokenizer, asked.load)
 
 
-def _rates(text: str) -> tuple[float, ...]:
+def rates_of(text: str) -> tuple[float, ...]:
+    """The rates that `--rates` names.
+
+    Raises:
+        typer.BadParameter: it names none.
+    """
     try:
         rates = tuple(math.inf if one.strip() == MAX else float(one) for one in text.split(","))
         if all(rate > 0 for rate in rates):

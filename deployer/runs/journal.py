@@ -38,7 +38,7 @@ class Journal:
         base = FOLDER if base is None else base
         try:
             base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder = _new_folder(base, new_id(verb))
+            self.folder = new_folder(base, new_id(verb))
             path = self.folder / EVENTS
             path.touch(mode=PRIVATE)
             self._stream = path.open("a", encoding="utf-8", buffering=1)
@@ -165,7 +165,12 @@ def _record(folder: Path) -> Mapping[str, Any] | None:
     return {**first.data, "started": first.time} if first is not None else None
 
 
-def _new_folder(base: Path, name: str) -> Path:
+def new_folder(base: Path, name: str) -> Path:
+    """A folder of that name, or with a number behind it where another run of the same second has it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     for number in range(1, 1000):
         folder = base / (name if number == 1 else f"{name}-{number}")
         try:

@@ -52,7 +52,11 @@ class TerminalOperator:
         with self._paused():
             if foreseen.outcomes:
                 self._console.print(foreseen_table(foreseen))
-            return self._typed("Go on? \\[yes/no] ", interrupts) in YES
+            return self.says_yes(interrupts)
+
+    def says_yes(self, interrupts: Interrupts) -> bool:
+        """Whether they say yes to what they have been shown."""
+        return self._typed("Go on? \\[yes/no] ", interrupts) in YES
 
     def confirms(self, question: Message, interrupts: Interrupts) -> str:
         """Why the batch may not be begun; '' where it may."""

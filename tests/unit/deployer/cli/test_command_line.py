@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.cli import main as cli
-from deployer.cli.command_line import CHOSEN, Options, errors_said, on_hosts
+from deployer.cli.command_line import CHOSEN, OF_THE_CALL, Options, errors_said, on_hosts
 
 RUNNER = CliRunner()
 HEAVY = (
@@ -79,7 +79,7 @@ def test_the_same_word_means_the_same_everywhere() -> None:
 
 
 def test_every_command_on_hosts_has_the_options_of_all() -> None:
-    fields = set(inspect.signature(Options).parameters) - CHOSEN - {"words"}
+    fields = set(inspect.signature(Options).parameters) - CHOSEN - {*OF_THE_CALL}
     assert {"plan", "rollout", "status", "history", "prune", "lock status"} <= set(ON_HOSTS)
     for name, one in ON_HOSTS.items():
         assert fields <= {param.name for param in one.params}, name

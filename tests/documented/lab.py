@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from demo.inputs import DemoInputs
+from demo.make_tiny_model import CHAT_TEMPLATE
 from tests.documented.blocks import Command, Step, read
 from tests.lab.booting import booted
 from tests.lab.by_hand import ByHand
-from tests.lab.fleet import ROOT, SERVICE, Fleet
+from tests.lab.fleet import ROOT, SERVICE, Fleet, Running
 from tests.lab.ssh import write_ssh_config
 
 HOSTS = ("gpu1", "gpu2")
@@ -33,9 +35,9 @@ class Described(Fleet):
         """What serves is found, not described."""
         return {}
 
-    def write(self) -> None:
-        """Write both files."""
-        self.describe()
+    def write(self, **changes: Any) -> None:
+        """Write both files; `changes` of the service."""
+        self.describe(**changes)
         (self.folder / "services.yml").unlink()
         (self.folder / "hosts.yml").write_text(self.lab.inventory.read_text())
         (self.folder / "group_vars").mkdir(exist_ok=True)
@@ -65,10 +67,11 @@ class Stage:
         """The folder that the commands are typed in."""
         return self.fleet.folder.parent
 
-    def run(self, line: str) -> Command:
-        """Type a command, and see what it prints on either stream."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the shell that they are typed in."""
         beside = Path(sys.executable).parent
-        environment = {
+        return {
             **os.environ,
             "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": str(WIDTH),
@@ -76,10 +79,32 @@ class Stage:
             "ANSIBLE_NOCOLOR": "1",
             "LOGNAME": WHO,
         }
+
+    def shell(self, line: str) -> list[str]:
+        """A command as it is typed on the operator's machine."""
+        return ["unshare", "--uts", "bash", "-c", f"hostname {WHERE} && {line}"]
+
+    def begin(self, line: str) -> Running:
+        """Type a command that goes on meanwhile."""
+        printed = self.folder / "printed.txt"
+        with printed.open("wb") as out:
+            process = subprocess.Popen(
+                self.shell(line),
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        return Running(process, printed)
+
+    def run(self, line: str) -> Command:
+        """Type a command, and see what it prints on either stream."""
         done = subprocess.run(
-            ["unshare", "--uts", "bash", "-c", f"hostname {WHERE} && {line}"],
+            self.shell(line),
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -128,6 +153,13 @@ class Stage:
         """It is as it was."""
         (self.fleet.folder / "host_vars" / f"{HOSTS[1]}.yml").unlink()
 
+    def add_the_system_prompt(self) -> None:
+        """SGLang's template adds what LLaMA-Factory's adds: on the hosts first, then in the description."""
+        for host in HOSTS:
+            command = f"sudo install -D -m 644 /dev/stdin {TEMPLATE}"
+            self.fleet.lab.hosts[host].ssh(command, stdin=QWEN_SYSTEM + CHAT_TEMPLATE, check=True)
+        self.fleet.write(options={**self.fleet.service["options"], "chat_template": TEMPLATE})
+
     def change_a_file(self) -> None:
         """Somebody edits a launch script on the second host."""
         self.fleet.root(HOSTS[1], f"echo '# a try' >> {ROOT}/services/{SERVICE}/current/launch.sh")
@@ -137,6 +169,11 @@ class Stage:
         self.fleet.root(HOSTS[1], f"sed -i '$d' {ROOT}/services/{SERVICE}/current/launch.sh")
 
 
+TEMPLATE = "/srv/templates/qwen.jinja"
+QWEN_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\n"
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n{% endif %}"
+)
 NEVER = {"prompt": "How many rows has the table t? Answer with SQL.", "pattern": "(?i)select count"}
 STEPS: Mapping[str, Callable[[Stage], None]] = {
     "write an ssh configuration": Stage.write_an_ssh_configuration,
@@ -145,6 +182,7 @@ STEPS: Mapping[str, Callable[[Stage], None]] = {
     "describe": Stage.describe,
     "break the description": Stage.break_the_description,
     "mend the description": Stage.mend_the_description,
+    "add the system prompt": Stage.add_the_system_prompt,
     "change a file": Stage.change_a_file,
     "change it back": Stage.change_it_back,
 }

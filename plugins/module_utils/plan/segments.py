@@ -13,10 +13,7 @@ from collections.abc import Iterable
 MIB = 2**20
 BLOCK = 512  # kMinBlockSize: every tensor is rounded up to it
 SMALL, SMALL_SEGMENT = MIB, 2 * MIB  # kSmallSize, kSmallBuffer: tensors up to the one lie in segments of the other
-LARGE, LARGE_SEGMENT = (
-    10 * MIB,
-    20 * MIB,
-)  # kMinLargeAlloc, kLargeBuffer: tensors below the one in segments of the other
+LARGE, LARGE_SEGMENT = 10 * MIB, 20 * MIB  # kMinLargeAlloc, kLargeBuffer: the same of tensors below the one
 ROUND = 2 * MIB  # kRoundLarge: a larger tensor has a segment of its own, rounded up to it
 
 

@@ -115,7 +115,7 @@ def loaded(host: ReleasedHost, prefix: Path, monkeypatch: pytest.MonkeyPatch) ->
         (
             {"max_latency": 0.0001, "max_failures": 1},
             "restored",
-            "at 1 request/s: p99 is 0.60 s, max_latency is 0.0001",
+            "1 request/s: p99 is 0.60 s, max_latency is 0.0001",
         ),
         ({"no_worse": 0.9, "max_failures": 1}, "restored", "1.00 times 0.60 s, no_worse is 0.9"),
         ({"max_latency": 10}, "restored", "1 of 3 requests fail, allowed are 0: TimeoutError"),

@@ -1,14 +1,18 @@
-"""What several unit tests share: the published checkpoints, which take seconds to write."""
+"""What several unit tests share: the published checkpoints, which take seconds to write; and examples without deadlines."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ansible_collections.deployer.sglang.plugins.module_utils.manifest import list_files
 from ansible_collections.deployer.sglang.plugins.module_utils.model_facts import ModelFacts, read_model
 from tests.doubles.published_models import NAMES, publish
+
+settings.register_profile("any-machine", deadline=None)  # how fast an example is depends on who else computes
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

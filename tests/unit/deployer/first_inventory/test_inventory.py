@@ -287,7 +287,7 @@ HOSTILE = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(HOSTILE, min_size=12, max_size=12), st.dictionaries(HOSTILE, st.lists(HOSTILE, max_size=3).map(tuple)))
 def test_whatever_a_process_calls_itself_the_files_read_back_and_hold_no_template(
     words: list[str], options: Mapping[str, tuple[str, ...]]

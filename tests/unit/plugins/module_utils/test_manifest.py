@@ -171,7 +171,7 @@ NAMES = (TEXTS.map(str.encode) | st.binary(min_size=1, max_size=60)).filter(
 
 
 @given(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_name_is_hashed_as_it_is_or_refused_by_name(names: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         there = [os.fsdecode(name) for name in names]

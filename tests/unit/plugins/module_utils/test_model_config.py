@@ -437,13 +437,12 @@ def shape_or_refusal(value: Any) -> DeployError | None:
     return None
 
 
-@settings(deadline=None)
 @given(value=JSON)
 def test_any_json_gives_a_shape_or_a_refusal(value: Any) -> None:
     shape_or_refusal(value)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(name=st.sampled_from(NAMES), field=st.sampled_from(READ), value=JSON)
 def test_a_published_configuration_with_any_value_in_a_field_gives_a_shape_or_names_the_field(
     name: str, field: str, value: Any
@@ -453,7 +452,7 @@ def test_a_published_configuration_with_any_value_in_a_field_gives_a_shape_or_na
         assert field in error.problem or REQUIRED_BY.get(field, "no other") in error.problem
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(data=st.data(), name=st.sampled_from(NAMES), part=st.sampled_from(list(INSIDE)), value=JSON)
 def test_any_value_in_a_nested_part_gives_a_shape_or_names_part_and_field(
     data: st.DataObject, name: str, part: str, value: Any
@@ -467,7 +466,6 @@ def test_any_value_in_a_nested_part_gives_a_shape_or_names_part_and_field(
         assert field in error.problem or REQUIRED_BY.get(field, "no other") in error.problem
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(NAMES), data=st.data())
 def test_a_published_configuration_without_some_fields_gives_a_shape_or_names_one_of_them(
     name: str, data: st.DataObject

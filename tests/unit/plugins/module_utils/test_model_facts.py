@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -373,7 +373,6 @@ def test_facts_with_pickles_and_problems_survive_json(folder: Path) -> None:
             ModelFacts.from_dict(wrong)
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from([*TEXTS, "model.safetensors", "model.safetensors.index.json"]),
     content=st.binary(max_size=64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -170,7 +170,6 @@ def tensors_or_refusal(path: Path) -> None:
         json.dumps([tensor.size, tensor.parameters])
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=64) | st.binary(max_size=64).map(lambda body: struct.pack("<Q", len(body)) + body))
 def test_any_bytes_give_tensors_or_a_refusal(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.safetensors"
@@ -185,7 +184,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_in_a_header_gives_tensors_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -201,7 +199,6 @@ def test_any_value_anywhere_in_a_header_gives_tensors_or_a_refusal(
     tensors_or_refusal(Path(write(tmp_path_factory.getbasetemp() / "mutated.safetensors", header)))
 
 
-@settings(deadline=None)
 @given(place=st.integers(0, len(json.dumps(HEADER)) + 7), byte=st.integers(0, 255))
 def test_any_single_changed_byte_gives_tensors_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int

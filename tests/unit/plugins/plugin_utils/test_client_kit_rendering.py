@@ -175,7 +175,7 @@ def test_no_template_is_left_out() -> None:
 
 
 @given(name=NAMES)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_a_name_stays_a_name_in_every_file(name: str) -> None:
     found = dataclasses.replace(facts(), service=name, model=name, product=name, url=f"http://h/{name}", version=name)
     kit = render_kit(dataclasses.replace(found, unit=name, folder=name, host=name, release=name))

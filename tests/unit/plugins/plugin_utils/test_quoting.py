@@ -37,7 +37,7 @@ def test_a_python_text_stands_in_double_quotes_where_it_can() -> None:
 
 
 @given(TEXTS.filter(lambda text: "\0" not in text))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_bash_reads_the_text_back_from_one_line(text: str) -> None:
     word = shell_word(text)
     assert spoken(word) == text.encode()

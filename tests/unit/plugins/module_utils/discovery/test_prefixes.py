@@ -331,7 +331,7 @@ PIECES = [
 CONTENTS = st.one_of(st.binary(max_size=80), st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(NAMES, st.one_of(CONTENTS, st.just(None))))
 def test_any_files_at_all_give_facts(files: dict[str, bytes | None]) -> None:
     with tempfile.TemporaryDirectory() as folder:

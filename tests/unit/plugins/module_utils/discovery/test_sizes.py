@@ -56,7 +56,7 @@ def test_what_several_have_is_counted_once_and_told(tmp_path: Path) -> None:
     assert found.total == blocks(shared, *own, *folders)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=1, max_size=4))
 def test_the_total_is_that_of_all_inodes(tmp_path_factory: object, layout: list[list[int]]) -> None:
     folder = Path(tmp_path_factory.mktemp("sizes"))  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
@@ -283,7 +283,6 @@ sized = ["chunked_prefill_size", "max_prefill_tokens", "max_running_requests"]  
 keys = {**dict.fromkeys([*names, *more], values), **dict.fromkeys(sized, counts)}
 
 
-@settings(deadline=None)
 @given(
     options=st.lists(st.sampled_from(sorted(keys)), max_size=6).flatmap(
         lambda chosen: st.fixed_dictionaries({key: keys[key] for key in chosen})

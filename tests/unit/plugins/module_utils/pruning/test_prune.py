@@ -237,7 +237,7 @@ def test_an_empty_host_has_nothing_to_remove(tmp_path: Path) -> None:
 NAMES = st.sampled_from("abcdef")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     artifacts=st.sets(NAMES),
     releases=st.lists(st.tuples(st.sampled_from(["s", "t"]), NAMES, NAMES, st.integers(2, 20)), max_size=8),

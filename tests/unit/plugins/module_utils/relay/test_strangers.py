@@ -189,7 +189,7 @@ def test_members_wait_for_one_another_where_they_are_too_many(
 def test_nothing_a_member_sends_ends_or_fills_the_server(server: RelayServer, credentials: tuple[str, str]) -> None:
     context = client_context(*credentials)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.one_of(st.binary(max_size=300), odd_requests()))
     def send(content: bytes) -> None:
         with socket.create_connection(("127.0.0.1", server.port), 5) as plain, context.wrap_socket(plain) as secure:

@@ -134,7 +134,9 @@ def test_root_rotates_where_every_folder_is_roots_alone(folders: Path) -> None:
     assert roots_alone(f"{folders}/a/b/x.log")
     assert roots_alone(f"{folders}/link/b/x.log")
     assert not roots_alone(f"{folders}/a/none/x.log")
-    assert not roots_alone("/tmp/x.log")
+    (folders / "for-all").mkdir()
+    (folders / "for-all").chmod(0o1777)
+    assert not roots_alone(f"{folders}/for-all/x.log")
 
 
 @as_root

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.deployer.sglang.plugins.module_utils.weights import fetching
@@ -147,7 +147,6 @@ def test_a_name_that_leaves_the_folder_is_refused(href: str) -> None:
         page_of([href])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*"ab/?#.:%", "../", "%2e", "//", "http:", "[", "\x00", "/models/m/", "é"]), max_size=9)
 )

@@ -192,7 +192,7 @@ def test_many_problems_are_counted_and_the_first_are_given(root: Path) -> None:
 
 
 @given(st.integers(0, 15), st.integers(1, 255))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_no_byte_can_change(tmp_path_factory: pytest.TempPathFactory, at: int, by: int) -> None:
     root = tmp_path_factory.mktemp("host") / "root"
     root.mkdir()

@@ -248,4 +248,5 @@ def _wait(ends: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    keep_bounded(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), KEPT, float(sys.argv[5]))
+    largest, every = (int(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (LARGEST, EVERY)
+    keep_bounded(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), largest, KEPT, every)

@@ -1,7 +1,7 @@
 """A host without systemd: the service is a process group of its own, known by a pid file and its start time.
 
-Nothing starts it again when it dies or when the host boots: the next deployment does. Beside it a small program keeps
-its log from filling the disk.
+Nothing starts it again when it dies or when the host boots: the next deployment does, or who runs the program `start`
+in the service's folder then. Beside it a small program keeps its log from filling the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils import procfs
-from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
+from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, read_text, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.program_text import source_of
 from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     LAUNCH_FILE,
@@ -23,7 +23,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.release import (
     StagedRelease,
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.store import ServiceFolder
-from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation
+from ansible_collections.deployer.sglang.plugins.module_utils.supervisors import log_rotation, starter
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState, run_state, wait_until
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.logrotate import log_files, rotates
 
@@ -128,7 +128,14 @@ class ProcessSupervisor:
         self.start_candidate(staged)
 
     def commit(self, staged: StagedRelease) -> None:
-        """Nothing to do: what runs, runs on."""
+        """What runs, runs on; beside it lies the program that starts it when the host boots, for whoever runs that."""
+        program = f"#!{sys.executable} -IS\n{source_of(starter)}"
+        for name, text, mode in (("start", program, 0o755), (starter.ROTATION, source_of(log_rotation), 0o644)):
+            path = os.path.join(self.folder.path, name)
+            # Without room for it the service is none the worse.
+            with contextlib.suppress(OSError):
+                if read_text(path) != text:
+                    write_file(path, text, mode)
 
     def forget(self) -> None:
         """Forget the process that has ended."""

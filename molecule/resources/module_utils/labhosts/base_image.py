@@ -19,6 +19,7 @@ USER = "deploy"
 SUITES = ("bullseye", "bookworm", "trixie")  # Python 3.9, 3.11, 3.13
 PACKAGES = (
     "ca-certificates",
+    "cron",
     "dbus",
     "dbus-user-session",
     "iproute2",

@@ -1,1 +1,1 @@
-"""The commands of docs/commands.md, run against the lab: what they print there is what they printed."""
+"""The commands of pages, run against the lab: what they print there is what the pages say that they print."""

@@ -13,7 +13,8 @@ from ansible_collections.deployer.sglang.molecule.resources.module_utils.labhost
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from demo.inputs import default_cache, make_inputs
 from tests.documented.blocks import written
-from tests.documented.lab import replay, stage
+from tests.documented.lab import stage
+from tests.documented.replay import replay
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 

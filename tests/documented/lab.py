@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +12,15 @@ import yaml
 
 from demo.inputs import DemoInputs
 from demo.make_tiny_model import CHAT_TEMPLATE
-from tests.documented.blocks import Command, Step, read
+from tests.documented.blocks import File
+from tests.documented.terminal import Terminal
 from tests.lab.booting import booted
 from tests.lab.by_hand import ByHand
-from tests.lab.fleet import ROOT, SERVICE, Fleet, Running
+from tests.lab.fleet import ROOT, SERVICE, Fleet
 from tests.lab.ssh import write_ssh_config
 
 HOSTS = ("gpu1", "gpu2")
 PLATFORMS = [{"name": name, "groups": ["gpu-nodes"]} for name in HOSTS]
-WHO, WHERE = "alice", "bastion"  # the operator, and the machine that the commands are typed on
-WIDTH = 88  # columns of a page
-TIMEOUT = 900  # seconds that a command may take
 
 
 class Described(Fleet):
@@ -68,53 +63,18 @@ class Stage:
         return self.fleet.folder.parent
 
     @property
-    def environment(self) -> dict[str, str]:
-        """Variables of the shell that they are typed in."""
-        beside = Path(sys.executable).parent
-        return {
-            **os.environ,
-            "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}",
-            "COLUMNS": str(WIDTH),
-            "NO_COLOR": "1",
-            "ANSIBLE_NOCOLOR": "1",
-            "LOGNAME": WHO,
-        }
+    def terminal(self) -> Terminal:
+        """Where they are typed."""
+        return Terminal(self.folder)
 
-    def shell(self, line: str) -> list[str]:
-        """A command as it is typed on the operator's machine."""
-        return ["unshare", "--uts", "bash", "-c", f"hostname {WHERE} && {line}"]
+    def play(self, step: str) -> None:
+        """Do a step of the page."""
+        STEPS[step](self)
 
-    def begin(self, line: str) -> Running:
-        """Type a command that goes on meanwhile."""
-        printed = self.folder / "printed.txt"
-        with printed.open("wb") as out:
-            process = subprocess.Popen(
-                self.shell(line),
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        return Running(process, printed)
-
-    def run(self, line: str) -> Command:
-        """Type a command, and see what it prints on either stream."""
-        done = subprocess.run(
-            self.shell(line),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
-        printed = "\n".join(text.rstrip() for text in done.stdout.strip("\n").splitlines())
-        return Command(line, printed.replace(str(self.folder), "…"), done.returncode)
+    def write(self, file: File) -> None:
+        """Write a file that the page shows, as it is."""
+        assert file.whole
+        (self.folder / file.path).write_text(file.text)
 
     def write_an_ssh_configuration(self) -> None:
         """The hosts are known by their names, as to somebody who logs in there every day."""
@@ -202,24 +162,3 @@ def stage(inputs: DemoInputs, folder: Path) -> Iterator[Stage]:
         team.fleet.describe(engine="llamafactory", environment="llamafactory", options={"template": "qwen"})
         team.furnish()
         yield Stage(fleet, team)
-
-
-def replay(page: str, on: Stage, note: Callable[[str], None]) -> list[Command]:
-    """Do all that a page does, in its order.
-
-    Args:
-        page: its text.
-        on: where.
-        note: told what is about to be done.
-    Returns:
-        The commands with what they printed now, in the page's order.
-    """
-    done: list[Command] = []
-    for one in read(page):
-        if isinstance(one, Step):
-            note(f"lab: {one.name}")
-            STEPS[one.name](on)
-        else:
-            note(f"$ {one.line}")
-            done.append(on.run(one.line))
-    return done

@@ -8,7 +8,8 @@ import pytest
 
 from demo.inputs import default_cache, make_inputs
 from tests.documented.blocks import Command, read
-from tests.documented.lab import replay, stage
+from tests.documented.lab import stage
+from tests.documented.replay import replay
 from tests.documented.structure import structure
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"

@@ -47,7 +47,7 @@ def typed(on: Stage, command: Command) -> Command:
     for long, short in SHORT.items():
         line = line.replace(long, short)
     began = time.monotonic()
-    done = on.run(line)
+    done = on.terminal.run(line)
     print(f"$ {line}\n{done.output}\n[exit {done.status}, {time.monotonic() - began:.0f} s]")
     return done
 
@@ -65,7 +65,7 @@ def state(on: Stage) -> dict[str, Any]:
 
 def kill_at(on: Stage, line: str, said: str) -> None:
     """Type a command, and end it and all that it has started as soon as it has said something."""
-    going = on.begin(line)
+    going = on.terminal.begin(line)
     deadline = time.monotonic() + WITHIN
     while said not in going.printed.read_text(errors="replace"):
         assert going.process.poll() is None and time.monotonic() < deadline, going.printed.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""What several unit tests share: the published checkpoints, which take seconds to write; and examples without deadlines."""
+"""What several unit tests share: the published checkpoints, which take seconds to write; no deadline for examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/commands.md shows every command, each as the command line takes it."""
+"""Pages are read, played and written; docs/commands.md shows every command, each as the command line takes it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from deployer.cli.main import app
-from tests.documented.blocks import Command, Step, read, written
+from tests.documented.blocks import Command, File, Section, Step, read, sections, written
+from tests.documented.files import merged, without_gpus
 from tests.documented.lab import STEPS
+from tests.documented.replay import replay
 from tests.documented.structure import structure
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -33,6 +35,44 @@ $ no command
 ```
 """
 
+SECTIONS = """# Page
+## One
+<!-- stage: two hosts -->
+<!-- file: fleet/hosts.yml -->
+```yaml
+all: {}
+```
+```sh
+# nothing but this
+one --option \\
+  --other
+two  # exit code 3
+```
+<!-- into: fleet/hosts.yml -->
+```yaml
+more: {}
+```
+## Two
+"""
+
+
+class Stage:
+    """Notes what is done; every command prints its line and ends with 0."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+        self.terminal = self
+
+    def run(self, line: str) -> Command:
+        self.done.append(line)
+        return Command(line, line, 0)
+
+    def play(self, step: str) -> None:
+        self.done.append(step)
+
+    def write(self, file: File) -> None:
+        self.done.append(file.path)
+
 
 def commands() -> list[Command]:
     """Of the page."""
@@ -45,6 +85,49 @@ def test_a_page_is_read_in_its_order():
     assert step == Step("do something")
     assert (one.line, one.output.rstrip(), one.status) == ("one --option", "printed\n  more", 0)
     assert two == Command("two", "", 3)
+
+
+def test_a_section_is_read_with_its_stage_its_files_and_commands_that_show_no_output():
+    one, two = sections(SECTIONS)
+
+    assert (one.title, one.stage, two) == ("One", "two hosts", Section("Two", "## Two\n", ""))
+    assert [*read(one.text)] == [
+        File("fleet/hosts.yml", "all: {}\n", whole=True),
+        Command("one --option --other", shown=False),
+        Command("two", status=3, shown=False),
+        File("fleet/hosts.yml", "more: {}\n", whole=False),
+    ]
+
+
+def test_a_page_is_played_in_its_order_and_gives_what_it_shows():
+    on = Stage()
+
+    done = replay(TEXT, on, print)
+
+    assert on.done == ["do something", "one --option", "two"]
+    assert [one.output for one in done] == ["one --option", "two"]
+
+
+def test_a_command_without_output_that_ends_otherwise_than_the_page_says_fails():
+    with pytest.raises(AssertionError, match="two"):
+        replay(SECTIONS, Stage(), print)
+
+
+def test_a_change_of_a_file_is_merged_by_key_and_by_name():
+    base = {"a": {"b": 1, "c": [1]}, "services": [{"name": "x", "port": 1}, {"name": "y"}]}
+    change = {"a": {"c": [2]}, "services": [{"name": "x", "port": 2}, {"name": "z"}]}
+
+    services = [{"name": "x", "port": 2}, {"name": "y"}, {"name": "z"}]
+    assert merged(base, change) == {"a": {"b": 1, "c": [2]}, "services": services}
+
+
+def test_a_description_for_gpus_is_one_for_hosts_without_them():
+    described = {"inference_services": [{"name": "x", "gpus": [6], "options": {"tensor_parallel_size": 2, "a": 1}}]}
+
+    (service,) = without_gpus(described, {"options": {"device": "cpu"}})["inference_services"]
+
+    assert service == {"name": "x", "gpus": [], "options": {"a": 1, "device": "cpu"}}
+    assert without_gpus({"inference_root": "/srv"}, {}) == {"inference_root": "/srv"}
 
 
 def test_a_page_is_written_with_what_was_printed_and_nothing_else_changes():

@@ -105,8 +105,8 @@ gpu-proof: $(VENV)/.development  ## SGLang on this host's GPUs, deployed and mea
 	@$(BIN)/python -m tests.gpu_proof $(GPU_PROOF)
 
 .PHONY: docs-output
-docs-output: test-packages $(VENV)/.development  ## Run the commands of docs/commands.md in the lab, and write into it what they print.
-	@$(BIN)/python -m tests.documented
+docs-output: test-packages $(VENV)/.development  ## Run the commands of the pages in the lab, and write into them what is printed: PAGES="guide".
+	@$(BIN)/python -m tests.documented $(PAGES)
 
 .PHONY: clean
 clean: demo-clean  ## Remove what was made in this checkout.

@@ -52,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.0"
     name = ""
+    release = ""
     fault = "none"
     draining = False
 
@@ -63,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
                 threading.Timer(1.0, os._exit, (9,)).start()
         elif self.path == "/v1/models":
             self._answer({"data": [{"id": "someone-else" if self.fault == "wrong-name" else self.name}]})
+        elif self.path == "/model_info":
+            self._answer({"weight_version": self.release})
         else:
             self._answer({"error": "not found"}, 404)
 
@@ -111,6 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--weight-version", default="default")
+    parser.add_argument("--max-running-requests", type=int)
+    parser.add_argument("--context-length", type=int)
+    parser.add_argument("--enable-metrics", action="store_true")
     parser.add_argument("--fault", choices=FAULTS, default="none")
 
 
@@ -194,7 +201,7 @@ def main() -> None:
     if given.fault == "orphan":
         subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({5 * 60})"])
     load(given.fault)
-    Handler.name, Handler.fault = given.served_model_name, given.fault
+    Handler.name, Handler.fault, Handler.release = given.served_model_name, given.fault, given.weight_version
     server = listening(given.host, given.port)
     if given.fault == "fork-survivors":
         leave_survivors(server)

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ BENCHMARK = "sglang.benchmark.serving"
 CHANGED = ("remove_prefix", "_create_bench_client_session", "cli_main", "get_tokenizer")
 BACKEND = "vllm-chat"  # any server's chat completions; asks for nothing that only one engine has
 READ_BUFFER = 10 * 2**20  # bytes, as the benchmark's own
+LARGEST_FILE = 2**30  # bytes; also of the log, which is a file of who started this
 
 
 def main() -> None:
@@ -36,6 +38,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_input, daemon=True).start()
     os.environ.update(order["variables"])
+    bound_files()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the benchmark prints much
     answers.write("\n")  # what a login has printed may be no whole line
@@ -63,6 +66,13 @@ def main() -> None:
         except (Exception, SystemExit) as error:
             say(step={"rate": step["rate"], "problem": f"{type(error).__name__}: {error}"})
             return
+
+
+def bound_files() -> None:
+    """Fill no disk."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    least = LARGEST_FILE if most == resource.RLIM_INFINITY else min(LARGEST_FILE, most)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, least))
 
 
 def end_with_input() -> None:

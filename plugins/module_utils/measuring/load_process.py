@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.wording import pri
 
 VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "NO_PROXY": "*", "no_proxy": "*"}
 LOG = 4000  # bytes of what went wrong
+MOST_SAID = 32 * 1024 * 1024  # bytes, several times what 10,000 requests come to
 ENDING = 10  # seconds for what is left of a process that was ended
 ANSWERS = {"problem", "generator", "step"}
 
@@ -91,7 +93,7 @@ def making(maker: Maker, order: Mapping[str, Any], key: str = "") -> Iterator[An
         except OSError as error:
             raise maker.cannot_run(f"{error.strerror}: {argv[0]}") from error
         assert process.stdin is not None and process.stdout is not None
-        lines: queue.Queue[bytes] = queue.Queue()
+        lines: queue.Queue[bytes | None] = queue.Queue()
         reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
         reader.start()
         over = threading.Event()
@@ -100,13 +102,13 @@ def making(maker: Maker, order: Mapping[str, Any], key: str = "") -> Iterator[An
         writer.start()
 
         def answers(starting: float, longest: float) -> Iterator[Mapping[str, Any]]:
-            patience, silent = starting, True
-            while line := _next(lines, patience):
+            patience, silent, since = starting, True, time.monotonic()
+            while line := _next(maker, lines, patience, since):
                 answer = _answer(line)
                 if answer is not None:
                     yield answer
-                    patience, silent = longest, False
-            if process.wait() != 0 or silent:
+                    patience, silent, since = longest, False, time.monotonic()
+            if _status(process, patience, since) != 0 or silent:
                 raise maker.ended(process.returncode, _end_of(log))
 
         try:
@@ -150,19 +152,46 @@ def _answer(line: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) and ANSWERS & value.keys() else None
 
 
-def _read(stream: Any, lines: queue.Queue[bytes]) -> None:
-    for line in stream:
+def _read(stream: Any, lines: queue.Queue[bytes | None]) -> None:
+    """Hand on what is said, a line each; None where it is too much."""
+    left = MOST_SAID
+    while line := stream.readline(left):
+        left -= len(line)
+        if left <= 0:
+            lines.put(None)
+            return
         lines.put(line)
     lines.put(b"")
 
 
-def _next(lines: queue.Queue[bytes], patience: float) -> bytes:
-    """The next line; empty at the end."""
+def _next(maker: Maker, lines: queue.Queue[bytes | None], patience: float, since: float) -> bytes:
+    """The next line; empty at the end. What is no answer grants no more time."""
+    left = _left(patience, since)
     try:
-        return lines.get(timeout=patience)
+        line = lines.get(timeout=left)
     except queue.Empty:
-        fix = "look at the server's log; deployer logs"
-        raise DeployError(f"the load has said nothing for {patience:.0f} s", fix) from None
+        raise _silent(patience) from None
+    if not left:
+        raise _silent(patience)
+    if line is None:
+        raise maker.cannot_run(f"it says more than {MOST_SAID // 2**20} MiB")
+    return line
+
+
+def _status(process: subprocess.Popen[bytes], patience: float, since: float) -> int:
+    """How a process ended that says no more."""
+    try:
+        return process.wait(_left(patience, since))
+    except subprocess.TimeoutExpired:
+        raise _silent(patience) from None
+
+
+def _left(patience: float, since: float) -> float:
+    return max(0.0, since + patience - time.monotonic())
+
+
+def _silent(patience: float) -> DeployError:
+    return DeployError(f"the load has said nothing for {patience:.0f} s", "look at the server's log; deployer logs")
 
 
 def _end_of(log: Any) -> str:

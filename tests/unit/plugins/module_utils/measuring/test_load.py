@@ -9,6 +9,7 @@ import platform
 import pwd
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,3 +176,38 @@ def test_what_makes_a_load_ends_with_whoever_wanted_it() -> None:
         process.stdin.write(b'{"variables": {}}\n')
         process.stdin.close()
         assert process.wait(timeout=60) == 1
+
+
+class ByHand(Environment):
+    """A maker whose program is what its prefix says."""
+
+    def argv(self, program: Sequence[str]) -> list[str]:
+        return [sys.executable, "-c", self.prefix]
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import time\nwhile True: print('hello', flush=True); time.sleep(0.01)", "has said nothing for 1 s"),
+        ("import os, time\nos.close(1); time.sleep(600)", "has said nothing for 1 s"),
+        ("while True: print('x' * 65536)", "it says more than 1 MiB"),
+        ("print('x' * 2**21); import time; time.sleep(600)", "it says more than 1 MiB"),
+    ],
+)
+def test_what_chatters_floods_or_does_not_end_is_ended(
+    program: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_process, "MOST_SAID", 2**20)
+    with (
+        pytest.raises(DeployError, match=said),
+        load_process.making(ByHand(program, ""), {}) as answers,
+    ):
+        list(answers(1, 1))
+
+
+def test_what_makes_a_load_writes_no_endless_file(tmp_path: Path) -> None:
+    program = Path(load_child.__file__).read_text().replace("2**30", "2**20", 1)
+    program = program.replace("    main()", "    bound_files()")
+    program += f"    open({str(tmp_path / 'large')!r}, 'wb', 0).write(bytes(2**21))"
+    assert subprocess.run([sys.executable, "-I", "-c", program], check=False).returncode == 0
+    assert (tmp_path / "large").stat().st_size == 2**20

@@ -48,16 +48,17 @@ def put_under_load(
     """
     check(settings)
     order = _order(server, prompts, settings, tokenizer)
-    generator, client, steps = "", "", []
+    generator, client = "", ""
+    steps: list[Step] = []
     with making(maker, order, key) as answers:
         for answer in answers(STARTING, longest(settings)):
             if "problem" in answer:
                 raise maker.cannot_run(str(answer["problem"]))
             if "generator" in answer:
-                generator, client = str(answer["generator"]), str(answer["client"])
+                generator, client = str(answer["generator"]), str(answer.get("client", ""))
                 say(f"{server.url}: {_rate_words(settings.rates[0])}")
                 continue
-            step = _step(answer["step"])
+            step = _understood(maker, answer["step"], settings, len(steps))
             steps.append(step)
             if not step.problem and len(steps) < len(settings.rates):
                 say(f"{server.url}: {_rate_words(settings.rates[len(steps)])}")
@@ -125,12 +126,30 @@ def longest(settings: LoadSettings) -> float:
     return PATIENCE + sending + 2 * settings.timeout + 60
 
 
-def _step(value: Mapping[str, Any]) -> Step:
+def _understood(maker: Maker, value: Any, settings: LoadSettings, number: int) -> Step:
+    try:
+        return _step(value, settings, number)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        raise maker.cannot_run("what it says of a load makes no sense") from None
+
+
+def _step(value: Mapping[str, Any], settings: LoadSettings, number: int) -> Step:
+    rate, problem = settings.rates[number], str(value.get("problem", ""))
     requests = tuple(
-        Request(float(one["first"]), float(one["latency"]), int(one["pieces"]), int(one["tokens"]), str(one["error"]))
+        Request(_time(one["first"]), _time(one["latency"]), int(one["pieces"]), int(one["tokens"]), str(one["error"]))
         for one in value.get("requests", ())
     )
-    return Step(float(value["rate"]), float(value.get("seconds", 0)), requests, str(value.get("problem", "")))
+    if not problem and not 0 < len(requests) <= settings.requests:
+        raise ValueError(len(requests))
+    return Step(rate, _time(value.get("seconds", 0)), requests, problem)
+
+
+def _time(value: Any) -> float:
+    """Seconds; what is not a number would be slower than nothing."""
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(value)
+    return seconds
 
 
 def _rate_words(rate: float) -> str:

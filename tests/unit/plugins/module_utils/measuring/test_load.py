@@ -211,3 +211,26 @@ def test_what_makes_a_load_writes_no_endless_file(tmp_path: Path) -> None:
     program += f"    open({str(tmp_path / 'large')!r}, 'wb', 0).write(bytes(2**21))"
     assert subprocess.run([sys.executable, "-I", "-c", program], check=False).returncode == 0
     assert (tmp_path / "large").stat().st_size == 2**20
+
+
+REQUEST = {"first": 0.1, "latency": 0.6, "pieces": 3, "tokens": 2, "error": ""}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        5,
+        {"requests": 5},
+        {"requests": []},
+        {"requests": [{**REQUEST, "latency": math.nan}]},
+        {"requests": [{**REQUEST, "first": -1}]},
+        {"requests": [{**REQUEST, "tokens": math.inf}]},
+        {"requests": [{**REQUEST, "pieces": None}]},
+    ],
+)
+def test_figures_that_are_none_are_not_taken(step: Any) -> None:
+    said = json.dumps({"generator": "g", "client": "c"}) + "\n" + json.dumps({"step": step})
+    with pytest.raises(DeployError, match="what it says of a load makes no sense"):
+        put_under_load(
+            Server("http://h", "m"), built_in(), LoadSettings((1.0,), 1), ByHand(f"print({said!r})", ""), "/m"
+        )

@@ -10,13 +10,14 @@ import dataclasses
 import math
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.recognise import key_of
 from ansible_collections.deployer.sglang.plugins.module_utils.adoption.record import PRIVATE_FILE
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover.failures import LOAD, PARITY, clean
-from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate import GateFailure, Subject, death
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.gate import PAUSE, GateFailure, Subject, death
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.files import pretty_json, read_json, write_file
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring import asking
@@ -147,7 +148,7 @@ class Judge:
         different = differing(pairs, rendering)
         if different:
             reason = difference_words(pairs, different, rendering)
-            raise GateFailure(PARITY, f"{PARITY}: {reason}; {self._path} has all of them", "")
+            raise _failed(PARITY, f"{PARITY}: {reason}; {self._path} has all of them", subject, passed)
         self.said.append(f"{PARITY}: {counted(len(pairs), 'prompt')} {'rendered' if rendering else 'answered'} alike")
 
     def _judge_load(self, load: LoadGate, subject: Subject, passed: RunState) -> None:
@@ -158,7 +159,7 @@ class Judge:
         new = _figures(self._after)
         misses = list(load_misses(load, new, old))
         if misses:
-            raise GateFailure(LOAD, f"{LOAD}: {'; '.join(misses)}; {self._path} has every request", "")
+            raise _failed(LOAD, f"{LOAD}: {'; '.join(misses)}; {self._path} has every request", subject, passed)
         self.said.append(f"{LOAD}: {load_words(new, old)}")
         if load.no_worse is not None and not old:
             self.said[-1] += f" (not compared, {self.skipped})"
@@ -167,10 +168,7 @@ class Judge:
         try:
             return self._measured(subject, ask, not ask)
         except DeployError as error:
-            now = subject.supervisor.state()
-            dead = death(now, passed)
-            reason = f"{probe}: {error.problem}" + (f"; {dead}" if dead else "")
-            raise GateFailure("process" if dead else probe, reason, subject.log, now.exit if dead else "") from None
+            raise _failed(probe, f"{probe}: {error.problem}", subject, passed, subject.log) from None
 
     def _measured(self, subject: Subject, ask: bool, under_load: bool) -> Measurement:
         release = subject.staged.release
@@ -271,6 +269,16 @@ def load_words(new: Sequence[Figures], old: Sequence[Figures]) -> str:
     said = f"p99 {p99:.2f} s at {rate_words(new[number].rate)}"
     before = old[number].latency if old else None
     return f"{said}, {p99 / before.p99:.2f} times" if before and before.p99 else said
+
+
+def _failed(probe: str, reason: str, subject: Subject, passed: RunState, log: str = "") -> GateFailure:
+    """What a release failed on; of one that died meanwhile, with what its log proves."""
+    time.sleep(PAUSE)  # it may be about to
+    now = subject.supervisor.state()
+    dead = death(now, passed)
+    if dead:
+        return GateFailure("process", f"{reason}; {dead}", subject.log, now.exit)
+    return GateFailure(probe, reason, log)
 
 
 def _refuse_unmeasured(old: Measurement) -> None:

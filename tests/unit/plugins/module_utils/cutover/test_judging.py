@@ -134,6 +134,21 @@ def test_a_release_has_to_be_as_fast_as_is_asked(
     assert (kept["old"] is None) == ("no_worse" not in load)
 
 
+def test_a_release_that_dies_under_load_is_told_with_how_it_ended(
+    loaded: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*given: Any) -> list[str]:
+        os.kill(loaded.run.main_pid or 0, 9)
+        return ["1 request/s: 3 of 3 requests fail"]
+
+    monkeypatch.setattr(judging, "load_misses", dies)
+    loaded.gate("new", load={"rates": [1], "requests": 3})
+    found = loaded.cut_over("new", judged=True)
+    assert (found.outcome, found.probe, found.failure["kind"]) == ("restored", "process", "crash")
+    assert found.reason.startswith("load: 1 request/s: 3 of 3 requests fail; ") and "process ended" in found.reason
+    assert "double starts" in found.log
+
+
 def test_a_load_that_cannot_be_made_is_refused_before_anything_is_stopped(loaded: ReleasedHost) -> None:
     loaded.stage("without", environment=Artifact("x", "e" * 64, "/nowhere"))
     loaded.gate("without", load={"rates": [1], "requests": 3})

@@ -305,7 +305,8 @@ def _difference(pair: Pair) -> str:
     if TOKENS in found:
         return f"prompt tokens {_known(pair.old)} -> {_known(pair.new)}"
     if FINISH in found:
-        return f"it ends by {pair.old.finish_reason or 'nothing'} -> {pair.new.finish_reason or 'nothing'}"
+        ends = [_short(one.finish_reason) or "nothing" for one in (pair.old, pair.new)]
+        return f"it ends by {' -> '.join(ends)}"
     return f"{_short(pair.old.text)!r} -> {_short(pair.new.text)!r}"
 
 

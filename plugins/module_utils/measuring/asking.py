@@ -183,7 +183,7 @@ def _reply(answer: Mapping[str, Any]) -> Reply:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _added(reply: Callable[[Messages, int], Reply], bare: Reply) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import queue
 import threading
 import time
@@ -19,6 +20,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.wording import pri
 CONNECTING = 10  # seconds
 LARGEST_ANSWER = 16 * 1024 * 1024  # bytes
 BLOCK = 64 * 1024  # bytes read at once
+MOST_DIGITS = 20
 FIX = "see what the server logs; deployer logs"
 
 
@@ -124,13 +126,20 @@ class Client:
 def parsed(content: bytes) -> Any:
     """The value of a JSON text, with a question mark for what no file and no terminal takes: half a surrogate pair.
 
+    A whole number of more digits than any count has is infinity.
+
     Raises:
         ValueError: it is not JSON.
     """
     try:
-        return _writable(json.loads(content))
+        return _writable(json.loads(content, parse_int=_whole))
     except RecursionError:
         raise ValueError("JSON that is nested too deep") from None
+
+
+def _whole(digits: str) -> float:
+    """A whole number; infinity for what no count is, and what Python would take minutes for."""
+    return int(digits) if len(digits) <= MOST_DIGITS else math.inf
 
 
 def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:

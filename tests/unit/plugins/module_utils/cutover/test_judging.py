@@ -187,12 +187,12 @@ def test_a_difference_is_told_in_the_words_of_what_differs() -> None:
     pairs = [
         pair(Reply(9, 1, "stop", "a"), Reply(error="400 too long")),
         pair(Reply(None, 1, "stop", "a"), Reply(9, 1, "stop", "a")),
-        pair(Reply(9, 1, "stop", "a"), Reply(9, 1, "length", "a")),
+        pair(Reply(9, 1, "stop", "a"), Reply(9, 1, "\x1b[2Jlength" + "h" * 90, "a")),
         pair(Reply(9, 1, "stop", "a"), Reply(9, 1, "stop", "b" * 90)),
     ]
     words = judging.difference_words(pairs, pairs, rendering=False)
     assert words.startswith("4 of 4 prompts are answered otherwise: 'how many': the new one refuses it, 400 too long; ")
-    assert "prompt tokens unknown -> 9; 'how many': it ends by stop -> length; 1 more" in words
+    assert f"prompt tokens unknown -> 9; 'how many': it ends by stop -> length{'h' * 33}…; 1 more" in words
     assert judging.difference_words(pairs, pairs[3:], False).endswith("'a' -> '" + "b" * 39 + "…'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -111,6 +112,7 @@ def test_a_server_that_breaks_off_or_speaks_no_http_is_named(serve: Serve, said:
 
 def test_json_is_parsed_to_what_can_be_written() -> None:
     assert parsed(rb'{"\ud800": ["a\udfffb", "\ud83d\ude00", 1, null]}') == {"?": ["a?b", "😀", 1, None]}
+    assert parsed(b"[1, " + b"9" * 100_000 + b"]") == [1, math.inf]
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"", b"<html>"])

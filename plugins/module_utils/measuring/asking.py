@@ -20,6 +20,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.wording import pri
 
 API_KEY = "OPENAI_API_KEY"
 PATIENCE = 600  # seconds for one answer: a long one of a large model, behind other clients' requests
+HIDDEN = "***"
 LOOK = 15  # seconds for what a server knows without its model
 SHORT_ANSWER = 8  # tokens of a probe
 ASKED = {"role": "user", "content": "Say hello."}
@@ -162,7 +163,7 @@ def reply_to(http: Client, server: Server, messages: Messages, max_tokens: int, 
     answer = http.exchange(url, patience, body)
     _refuse_without_key(url, answer)
     if answer.status != 200:
-        return Reply(error=f"{answer.status} {_said(answer)}")
+        return Reply(error=f"{answer.status} {_said(http, answer)}")
     try:
         return _reply(parsed(answer.content))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -224,7 +225,7 @@ def _get(http: Client, url: str) -> Any:
     answer = http.exchange(url, LOOK)
     _refuse_without_key(url, answer)
     if answer.status != 200:
-        raise DeployError(f"{url} answered {answer.status} {_said(answer)}", "give the URL of an OpenAI API")
+        raise DeployError(f"{url} answered {answer.status} {_said(http, answer)}", "give the URL of an OpenAI API")
     try:
         return parsed(answer.content)
     except ValueError as error:
@@ -236,5 +237,10 @@ def _refuse_without_key(url: str, answer: Response) -> None:
         raise DeployError(f"{url} wants another API key ({answer.status})", f"put it into {API_KEY}")
 
 
-def _said(answer: Response) -> str:
-    return printable(" ".join(answer.text.split())[:300])
+def _said(http: Client, answer: Response) -> str:
+    return printable(without(http.key, " ".join(answer.text.split()))[:300])
+
+
+def without(key: str, text: str) -> str:
+    """What a server says, without the key that it was sent: some quote it."""
+    return text.replace(key, HIDDEN) if key else text

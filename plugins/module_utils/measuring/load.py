@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.asking import without
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load_process import Maker, making
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import (
     MOST_REQUESTS,
@@ -58,7 +59,7 @@ def put_under_load(
                 generator, client = str(answer["generator"]), str(answer.get("client", ""))
                 say(f"{server.url}: {_rate_words(settings.rates[0])}")
                 continue
-            step = _understood(maker, answer["step"], settings, len(steps))
+            step = _understood(maker, answer["step"], settings, len(steps), key)
             steps.append(step)
             if not step.problem and len(steps) < len(settings.rates):
                 say(f"{server.url}: {_rate_words(settings.rates[len(steps)])}")
@@ -126,17 +127,23 @@ def longest(settings: LoadSettings) -> float:
     return PATIENCE + sending + 2 * settings.timeout + 60
 
 
-def _understood(maker: Maker, value: Any, settings: LoadSettings, number: int) -> Step:
+def _understood(maker: Maker, value: Any, settings: LoadSettings, number: int, key: str) -> Step:
     try:
-        return _step(value, settings, number)
+        return _step(value, settings, number, key)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise maker.cannot_run("what it says of a load makes no sense") from None
 
 
-def _step(value: Mapping[str, Any], settings: LoadSettings, number: int) -> Step:
-    rate, problem = settings.rates[number], str(value.get("problem", ""))
+def _step(value: Mapping[str, Any], settings: LoadSettings, number: int, key: str) -> Step:
+    rate, problem = settings.rates[number], without(key, str(value.get("problem", "")))
     requests = tuple(
-        Request(_time(one["first"]), _time(one["latency"]), int(one["pieces"]), int(one["tokens"]), str(one["error"]))
+        Request(
+            _time(one["first"]),
+            _time(one["latency"]),
+            int(one["pieces"]),
+            int(one["tokens"]),
+            without(key, str(one["error"])),
+        )
         for one in value.get("requests", ())
     )
     if not problem and not 0 < len(requests) <= settings.requests:

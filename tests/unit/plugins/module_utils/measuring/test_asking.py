@@ -137,6 +137,16 @@ def test_a_refusal_is_an_answer_and_a_broken_one_too(monkeypatch: pytest.MonkeyP
     assert all(one.text == "" and not one.error for one in asked("http://gpu2:8001").replies)
 
 
+def test_a_key_that_a_server_quotes_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=lambda one: Response(400, f"no such key: {one.key}".encode()))
+    http = Client("k1-private")
+    reply = asking.reply_to(http, Server("http://gpu1:8001", "m"), ({"role": "user", "content": "a"},), 8)
+    assert reply.error == "400 no such key: ***"
+    with pytest.raises(DeployError) as raised:
+        asking.identify(http, "http://gpu1:8001")
+    assert "k1-private" not in str(raised.value)
+
+
 def test_a_server_that_goes_away_between_two_prompts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     double = Double()
 

@@ -234,3 +234,11 @@ def test_figures_that_are_none_are_not_taken(step: Any) -> None:
         put_under_load(
             Server("http://h", "m"), built_in(), LoadSettings((1.0,), 1), ByHand(f"print({said!r})", ""), "/m"
         )
+
+
+def test_a_key_that_a_server_quotes_is_not_in_what_fails() -> None:
+    step = {"requests": [{**REQUEST, "error": "no such key: k1-private"}], "problem": "k1-private"}
+    said = json.dumps({"generator": "g", "client": "c"}) + "\n" + json.dumps({"step": step})
+    maker = ByHand(f"print({said!r})", "")
+    load = put_under_load(Server("http://h", "m"), built_in(), LoadSettings((1.0,), 1), maker, "/m", "k1-private")
+    assert "k1-private" not in repr(load) and load.steps[0].requests[0].error == "no such key: ***"

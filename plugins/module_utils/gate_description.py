@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ HOUR = 3600  # seconds
 SGLANG = "sglang"
 NEW_ONE = ("generations", "parity", "load")  # what is asked of what is new, and not of the way back to what was
 LEAST_RATE, MOST_RATE = 0.001, 1000  # requests in a second
+MOST_PROMPTS = 1000
 LEAST_TIMES, MOST_TIMES = 0.01, 1000  # that a latency may be another
 CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\b[Bb]earer\s+\S")  # http://user:password@proxy, an HTTP header
 
@@ -125,16 +127,28 @@ def _parse_prompts(problems: Problems, where: str, raw: Any) -> tuple[Any, ...]:
     if not isinstance(raw, Sequence) or isinstance(raw, str):
         problems.add(where, f"is {type(raw).__name__}, and no list", "list them: texts, or lists of messages")
         return ()
+    if len(raw) > MOST_PROMPTS:
+        problems.add(where, f"are {len(raw):,}", f"give {MOST_PROMPTS:,} at most")
     for index, one in enumerate(raw):
-        if not (isinstance(one, str) and one.strip()) and not are_messages(one):
+        if not ((isinstance(one, str) and one.strip()) or are_messages(one)) or not _can_be_sent(one):
             fix = f"give the text that is asked, or a list of messages, each with role ({', '.join(ROLES)}) and content"
             problems.add(f"{where}[{index}]", "is no prompt", fix)
     return tuple(raw)
 
 
+def _can_be_sent(prompt: Any) -> bool:
+    """Whether a prompt is JSON; a date that is not quoted is none."""
+    try:
+        json.dumps(prompt, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def _parse_load(problems: Problems, where: str, raw: Any) -> LoadGate:
     value = problems.mapping(where, raw)
     problems.keys(where, value, tuple(LoadGate.__dataclass_fields__))
+    before = len(problems.found)
     rates = _parse_rates(problems, f"{where}.rates", value.get("rates", list(LoadGate.rates)))
     known: dict[str, Any] = {}
     for name, low, high in (("requests", 1, MOST_REQUESTS), ("max_tokens", 1, 1000000), ("seed", 0, 2**31)):
@@ -145,8 +159,12 @@ def _parse_load(problems: Problems, where: str, raw: Any) -> LoadGate:
         known["no_worse"] = problems.number(f"{where}.no_worse", value["no_worse"], LEAST_TIMES, MOST_TIMES)
     known["timeout"] = problems.number(f"{where}.timeout", value.get("timeout", LoadGate.timeout), 1, HOUR)
     known["max_latency"] = problems.number(f"{where}.max_latency", value.get("max_latency", 0), 0, HOUR)
+    sending = sum(known["requests"] / rate for rate in rates if rate != MAX_RATE)
     if known["requests"] * len(rates) > MOST_REQUESTS:
         problems.add(f"{where}.requests", f"are over {MOST_REQUESTS:,} in all", "give fewer requests or rates")
+    elif sending > HOUR and len(problems.found) == before:
+        what = f"take {sending:,.0f} s to be sent at these rates, over an hour"
+        problems.add(f"{where}.requests", what, "give fewer requests or higher rates")
     return LoadGate(rates=rates, **known)
 
 

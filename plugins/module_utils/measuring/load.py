@@ -20,6 +20,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurem
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, spread
 
 STARTING = 300  # seconds in which a cold environment imports SGLang
+LONGEST_SENDING = 24 * 3600  # seconds
 PATIENCE = 300  # seconds for what an overloaded server has to end
 Say = Callable[[str], None]
 
@@ -97,8 +98,13 @@ def check(settings: LoadSettings) -> None:
     for name, value in (("requests", settings.requests), ("max_tokens", settings.max_tokens)):
         if value < 1:
             raise DeployError(f"{name} is {value}", "give at least 1")
-    if not all(rate > 0 for rate in settings.rates) or not 0 < settings.timeout < math.inf:
-        raise DeployError("a rate or the timeout of requests is not above 0", "give rates such as 1 and 4, and seconds")
+    if not all(rate > 0 for rate in settings.rates) or not 0 < settings.timeout <= LONGEST_SENDING:
+        raise DeployError(
+            "a rate is not above 0, or a request's timeout not between 0 and a day",
+            "give rates such as 1 and 4, and seconds",
+        )
+    if sum(settings.requests / rate for rate in settings.rates) > LONGEST_SENDING:
+        raise DeployError("a load takes over a day to be sent at these rates", "give fewer requests or higher rates")
 
 
 def _order(server: Server, prompts: Prompts, settings: LoadSettings, tokenizer: str) -> dict[str, Any]:

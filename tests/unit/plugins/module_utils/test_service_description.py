@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -163,6 +164,9 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("gate", {"load": {"rates": 4}}, "gate.load.rates: is 4. Fix: list requests in a second"),
         ("gate", {"load": {"rates": [0]}}, "gate.load.rates[0]: is 0. Fix: give a number from 0.001 to 1000"),
         ("gate", {"load": {"rates": [1, 2], "requests": 6000}}, "gate.load.requests: are over 10,000 in all"),
+        ("gate", {"parity": {"prompts": ["a"] * 1001}}, "gate.parity.prompts: are 1,001. Fix: give 1,000 at most"),
+        ("gate", {"parity": {"prompts": [[{"role": "user", "content": date.min}]]}}, "prompts[0]: is no prompt"),
+        ("gate", {"load": {"requests": 4000, "rates": ["max", 1]}}, "take 4,000 s to be sent at these rates"),
         ("gate", {"load": {"no_worse": "soon"}}, "gate.load.no_worse: is 'soon'"),
         ("gate", {"load": {"max_failures": -1}}, "gate.load.max_failures: is -1"),
         ("predecessor.gate", {"load": {}}, "predecessor.gate.load: is not allowed: no way back is judged"),

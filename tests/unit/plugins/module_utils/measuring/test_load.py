@@ -117,7 +117,8 @@ def test_what_cannot_work_is_refused_before_anything_is_started(prefix: Path, tm
         ({"rates": ()}, "1 to 10,000 requests"),
         ({"requests": 6000}, "1 to 10,000 requests"),
         ({"rates": (0.0,)}, "not above 0"),
-        ({"timeout": math.inf}, "above 0"),
+        ({"timeout": math.inf}, "timeout not between 0 and a day"),
+        ({"rates": (math.inf, 1e-9)}, "over a day"),
         ({"max_tokens": 0}, "max_tokens"),
     ):
         with pytest.raises(DeployError, match=problem):

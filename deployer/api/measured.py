@@ -20,6 +20,8 @@ from deployer.runs.problems import short
 from deployer.runs.results import Summary
 from deployer.wording import printable
 
+NO_SENSE = "what it has measured makes no sense"
+SEE = "see what is installed there"
 MAX = "max"  # a rate: all requests at once
 
 
@@ -80,30 +82,40 @@ def measured_of(
         DeployError: a service that is named is on no host.
     """
     raws = {name: host.reports.get(results.MEASURE) for name, host in summary.hosts.items()}
-    present = [str(one["service"]) for raw in raws.values() if raw for one in raw["measured"]]
-    if any(raw is not None for raw in raws.values()):
+    entries = {name: _entries(raw["measured"]) for name, raw in raws.items() if raw is not None}
+    present = [str(one["service"]) for found in entries.values() for one in found or ()]
+    if entries and None not in entries.values():
         known_services(services, present)
-    found = []
+    measured = []
     for name, host in summary.hosts.items():
-        raw = raws[name]
-        if raw is None:
-            found.append(Measured(name, "", None, short(host.failure, name) if host.failure else NOT_ASKED))
+        if name not in entries:
+            measured.append(Measured(name, "", None, short(host.failure, name) if host.failure else NOT_ASKED))
+            continue
+        found = entries[name]
+        if found is None:
+            measured.append(Measured(name, "", None, str(DeployError(NO_SENSE, SEE))))
         else:
-            found += [_measured(name, one, prompts) for one in raw["measured"]]
-    return tuple(found)
+            measured += [_measured(name, one, prompts) for one in found]
+    return tuple(measured)
+
+
+def _entries(value: Any) -> list[Mapping[str, Any]] | None:
+    """What a host has answered, a service each; None where that is no such list."""
+    fits = isinstance(value, list) and all(isinstance(one, dict) and "service" in one for one in value)
+    return value if fits else None
 
 
 def _measured(host: str, value: Mapping[str, Any], prompts: Prompts | None) -> Measured:
-    service = str(value["service"])
+    service = printable(str(value["service"]))
     if value.get("measurement") is None:
-        problem = DeployError(printable(str(value.get("problem") or "")), printable(str(value.get("fix") or "")))
+        problem = DeployError(printable(str(value.get("problem") or NO_SENSE)), printable(str(value.get("fix") or "")))
         return Measured(host, service, None, " ".join(str(problem).split()))
     from deployer.compare.record import measurement_of
 
     try:
         return Measured(host, service, _named(measurement_of(value["measurement"]), prompts))
     except DeployError as error:
-        return Measured(host, service, None, str(error))
+        return Measured(host, service, None, printable(str(error)))
 
 
 def _named(measurement: Measurement, prompts: Prompts | None) -> Measurement:

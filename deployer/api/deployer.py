@@ -144,6 +144,7 @@ class Deployer:
         max_tokens: int = 64,
         ask: bool = True,
         load: LoadSettings | None = None,
+        one_host: bool = False,
     ) -> tuple[Measured, ...]:
         """Measure what serves every service's port now, on its host: what it answers, and how fast; nothing is changed.
 
@@ -156,13 +157,14 @@ class Deployer:
             max_tokens: that each of the answers may have.
             ask: ask for answers; False for a load alone.
             load: made by SGLang's own benchmark in the environment of a staged release; None for none.
+            one_host: measure nothing where the limit names more hosts than one.
 
         Raises:
             DeployError: no host could be met, or none has a service that is named.
         """
         from deployer.api.measured import measured_of, variables_of
 
-        with variables_of(services, prompts, max_tokens, ask, load) as variables:
+        with variables_of(services, prompts, max_tokens, ask, load, one_host) as variables:
             summary, _ = self._ask("measure", variables)
         return measured_of(summary, services, prompts)
 

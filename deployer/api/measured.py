@@ -44,12 +44,19 @@ class Measured:
 
 @contextmanager
 def variables_of(
-    services: Collection[str], prompts: Prompts | None, max_tokens: int, ask: bool, load: LoadSettings | None
+    services: Collection[str],
+    prompts: Prompts | None,
+    max_tokens: int,
+    ask: bool,
+    load: LoadSettings | None,
+    one_host: bool = False,
 ) -> Iterator[Mapping[str, Any]]:
     """The variables of the playbook `measure`; the file with the prompts that they name is there within the block."""
     variables: dict[str, Any] = {"measure_max_tokens": max_tokens, "measure_ask": ask}
     if services:
         variables["measure_services"] = list(services)
+    if one_host:
+        variables["measure_one_host"] = True
     if load is not None:
         variables["measure_load"] = {
             "rates": [MAX if math.isinf(rate) else f"{rate!r}" for rate in load.rates],

@@ -70,7 +70,12 @@ class ComparedServer:
 
     def _on_host(self, deployer: Deployer, service: str, asked: Asked) -> Measurement:
         found = deployer.measure(
-            services=(service,), prompts=asked.prompts, max_tokens=asked.max_tokens, ask=asked.ask, load=asked.load
+            services=(service,),
+            prompts=asked.prompts,
+            max_tokens=asked.max_tokens,
+            ask=asked.ask,
+            load=asked.load,
+            one_host=True,
         )
         measurement = found[0].measurement
         if len(found) > 1:

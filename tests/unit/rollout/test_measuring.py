@@ -38,6 +38,11 @@ def test_what_serves_is_measured_on_its_host(
     with pytest.raises(DeployError, match="no host has such a service"):
         Deployer(fleet.inventory, limit="h1").measure(services=["nothing"])
 
+    one, _ = Deployer(fleet.inventory).measure(services=[SERVICE], one_host=True)
+    assert one.measurement is None and "2 hosts are named where one was meant" in one.problem
+    group = fleet.deployer("compare", "--record", "old.json", f"gpu-nodes:{SERVICE}")
+    assert group.status == 2 and "there is more than one such host" in group.output
+
     recorded = fleet.deployer("compare", "--record", "old.json", f"h1:{SERVICE}")
     assert recorded.status == 0
     assert f"compare -i {fleet.inventory} --against old.json h1:{SERVICE}" in recorded.output

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load import STARTING, check, longest
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import LoadSettings, Measurement
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import BUILT_IN, Prompts, as_lines
 from deployer.api.answers import NOT_ASKED
@@ -22,6 +23,7 @@ from deployer.wording import printable
 
 NO_SENSE = "what it has measured makes no sense"
 SEE = "see what is installed there"
+LONGEST = 7200  # seconds for answers, as the role has it for all
 MAX = "max"  # a rate: all requests at once
 
 
@@ -58,6 +60,7 @@ def variables_of(
     if one_host:
         variables["measure_one_host"] = True
     if load is not None:
+        check(load)
         variables["measure_load"] = {
             "rates": [MAX if math.isinf(rate) else f"{rate!r}" for rate in load.rates],
             "requests": load.requests,
@@ -65,6 +68,8 @@ def variables_of(
             "timeout": load.timeout,
             "seed": load.seed,
         }
+        making = STARTING + len(load.rates) * longest(load)
+        variables["measure_timeout"] = LONGEST + math.ceil(making) * max(1, len(services))
     with tempfile.TemporaryDirectory(prefix="sglang-deployer-") as folder:
         if prompts is not None:
             # Not as variables: Ansible would take what stands in braces for a template.

@@ -58,6 +58,12 @@ def test_what_serves_is_measured_on_its_host(
 def test_a_load_and_prompts_reach_the_playbook_as_they_are() -> None:
     with variables_of((), ODD, 64, False, LoadSettings((0.5, math.inf), 3)) as variables:
         assert variables["measure_load"]["rates"] == ["0.5", "max"]
+        assert variables["measure_timeout"] > 7200
         file = Path(variables["measure_prompts_file"])
         assert "{{ nobody }}" in file.read_text() and file.parent.stat().st_mode & 0o77 == 0
     assert not file.exists()
+    long = LoadSettings((0.1,), 2000)  # requests that are sent for 20,000 seconds
+    with variables_of((SERVICE, "other"), None, 64, False, long) as variables:
+        assert variables["measure_timeout"] > 2 * 20_000
+    with pytest.raises(DeployError, match="over a day"), variables_of((), None, 64, False, LoadSettings((1e-9,))):
+        pass

@@ -219,8 +219,9 @@ class Transaction:
 
     def _refuse(self, error: Exception) -> None:
         """Nothing was stopped yet: let the requests come again, and leave it at that."""
-        with contextlib.suppress(DeployError):
-            run_hook("restore", self.handover.gateway_restore, self.handover.gateway_timeout)
+        if "drain" in (self.clock.state, *self.clock.seconds):  # before, the gateway is as its operator has it
+            with contextlib.suppress(DeployError):
+                run_hook("restore", self.handover.gateway_restore, self.handover.gateway_timeout)
         if self.interrupted is None:
             self._end(self._outcome(REFUSED, reason=str(error)))
         else:  # it is still to be finished

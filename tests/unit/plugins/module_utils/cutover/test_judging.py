@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.cutover import judging
+from ansible_collections.deployer.sglang.plugins.module_utils.cutover.run import bring
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.figures import figures
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Reply, Request, Step
@@ -90,11 +91,27 @@ def test_what_cannot_be_measured_is_left_as_it_is(host: ReleasedHost, monkeypatc
     host.cut_over(old)
     before = host.run
     host.gate(new, parity=PARITY)
+    told = Path(host.root, "told")
+    host.handover(new, gateway_drain=["/usr/bin/true"], gateway_restore=["/usr/bin/touch", str(told)])
     monkeypatch.setattr(judging.asking, "identify", wants_a_key)
     with pytest.raises(DeployError, match="compares with release old, which cannot be measured: it wants") as why:
         host.cut_over(new, judged=True)
     assert "leave parity and load out of its gate" in why.value.fix
     assert host.run == before and host.journal()[-1]["outcome"] == "refused"
+    assert not told.exists(), "a host that its operator has taken out of the gateway stays out"
+
+
+def test_a_cut_over_that_is_killed_while_it_measures_leaves_what_serves(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = host.stage("old", "adds-system"), host.stage("new")
+    host.cut_over(old)
+    before = host.run
+    host.gate(new, parity=PARITY)
+    monkeypatch.setattr(judging.asking, "identify", lambda *given, **options: os.kill(os.getpid(), 9))
+    outcome = bring(host.order(new, judged=True))
+    assert (outcome.outcome, outcome.after) == ("restored", old) and "signal 9, at measure" in outcome.reason
+    assert host.run == before and not os.path.exists(host.folder.transaction)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ SGLANG = "sglang"
 NEW_ONE = ("generations", "parity", "load")  # what is asked of what is new, and not of the way back to what was
 LEAST_RATE, MOST_RATE = 0.001, 1000  # requests in a second
 MOST_PROMPTS = 1000
+MOST_RATES = 20
 LEAST_TIMES, MOST_TIMES = 0.01, 1000  # that a latency may be another
 CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\b[Bb]earer\s+\S")  # http://user:password@proxy, an HTTP header
 
@@ -171,6 +172,9 @@ def _parse_load(problems: Problems, where: str, raw: Any) -> LoadGate:
 def _parse_rates(problems: Problems, where: str, raw: Any) -> tuple[Any, ...]:
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
         problems.add(where, f"is {raw!r}", f"list requests in a second, such as [1, 4, {MAX_RATE}]")
+        return LoadGate.rates
+    if len(raw) > MOST_RATES:
+        problems.add(where, f"are {len(raw):,}", f"give {MOST_RATES} at most")
         return LoadGate.rates
     found: list[Any] = []
     for index, one in enumerate(raw):

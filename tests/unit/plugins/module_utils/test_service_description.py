@@ -167,6 +167,7 @@ def test_a_predecessor_inherits_what_it_does_not_say() -> None:
         ("gate", {"parity": {"prompts": ["a"] * 1001}}, "gate.parity.prompts: are 1,001. Fix: give 1,000 at most"),
         ("gate", {"parity": {"prompts": [[{"role": "user", "content": date.min}]]}}, "prompts[0]: is no prompt"),
         ("gate", {"load": {"requests": 4000, "rates": ["max", 1]}}, "take 4,000 s to be sent at these rates"),
+        ("gate", {"load": {"rates": [1] * 21, "requests": 1}}, "gate.load.rates: are 21. Fix: give 20 at most"),
         ("gate", {"load": {"no_worse": "soon"}}, "gate.load.no_worse: is 'soon'"),
         ("gate", {"load": {"max_failures": -1}}, "gate.load.max_failures: is -1"),
         ("predecessor.gate", {"load": {}}, "predecessor.gate.load: is not allowed: no way back is judged"),

@@ -62,7 +62,9 @@ def put_under_load(
                 continue
             step = _understood(maker, answer["step"], settings, len(steps), key)
             steps.append(step)
-            if not step.problem and len(steps) < len(settings.rates):
+            if len(steps) == len(settings.rates):
+                break  # what it has left behind may keep its output open
+            if not step.problem:
                 say(f"{server.url}: {_rate_words(settings.rates[len(steps)])}")
     missing = "not measured, as the rate before was not"
     steps += [Step(rate, problem=missing) for rate in settings.rates[len(steps) :]]
@@ -85,6 +87,8 @@ def try_out(server: str, maker: Maker, tokenizer: str) -> None:
         for answer in answers(STARTING, STARTING):
             if "problem" in answer:
                 raise maker.cannot_run(str(answer["problem"]))
+            if "generator" in answer:
+                return
 
 
 def check(settings: LoadSettings) -> None:

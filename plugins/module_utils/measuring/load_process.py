@@ -131,7 +131,7 @@ def _folder(identity: Mapping[str, Any]) -> Iterator[str]:
             os.chown(folder, identity["user"], identity["group"])
         yield folder
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RecursionError):  # folders may be nested without end
             shutil.rmtree(folder)
 
 

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring import load_child, load_process
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.environment import Environment
-from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load import put_under_load
+from ansible_collections.deployer.sglang.plugins.module_utils.measuring.load import put_under_load, try_out
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.measurement import Load, LoadSettings, Server
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import built_in
 from tests.unit.plugins.module_utils.measuring.benchmark import DOUBLE, Chat, prefix, url
@@ -243,3 +243,11 @@ def test_a_key_that_a_server_quotes_is_not_in_what_fails() -> None:
     maker = ByHand(f"print({said!r})", "")
     load = put_under_load(Server("http://h", "m"), built_in(), LoadSettings((1.0,), 1), maker, "/m", "k1-private")
     assert "k1-private" not in repr(load) and load.steps[0].requests[0].error == "no such key: ***"
+
+
+def test_a_load_ends_with_its_last_figures_though_something_keeps_its_output() -> None:
+    said = json.dumps({"generator": "g", "client": "c"}) + "\n" + json.dumps({"step": {"requests": [REQUEST]}})
+    maker = ByHand(f"import os, time\nprint({said!r}, flush=True)\nos.fork() or time.sleep(600)", "")
+    server = Server("http://h", "m")
+    assert not put_under_load(server, built_in(), LoadSettings((1.0,), 1), maker, "/m").steps[0].problem
+    try_out("http://h", maker, "/m")

@@ -1,4 +1,4 @@
-"""The verbs of a migration, done by a Deployer; and who sits there meanwhile."""
+"""The verbs of a migration, done by its hosts; and who sits there meanwhile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from deployer.runs.watch import planned_hosts
 from deployer.wording import counted
 
 if TYPE_CHECKING:
-    from deployer.api.deployer import Deployer
+    from deployer.api.hosts import Hosts
     from deployer.runs.events import Listener
 
 PROMPTS, COMPARISONS = "prompts", "compared"
@@ -67,7 +67,7 @@ class Nobody:
 
 @dataclass(frozen=True)
 class OnFleet:
-    """The verbs of a migration, done by a Deployer.
+    """The verbs of a migration, done by its hosts.
 
     Args:
         deployer: of its hosts.
@@ -76,7 +76,7 @@ class OnFleet:
         check: change nothing.
     """
 
-    deployer: Deployer
+    deployer: Hosts
     folder: Path | None
     seat: Seat
     check: bool = False

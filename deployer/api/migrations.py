@@ -23,7 +23,7 @@ from deployer.runs.provenance import inventory_state
 from deployer.runs.runner import initiator
 
 if TYPE_CHECKING:
-    from deployer.api.deployer import Deployer
+    from deployer.api.hosts import Hosts
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Migration:
         return path if path is not None and path.exists() else None
 
 
-def migrate(deployer: Deployer, until: str, restart: bool, check: bool, seat: Seat | None, given: Given) -> Migration:
+def migrate(deployer: Hosts, until: str, restart: bool, check: bool, seat: Seat | None, given: Given) -> Migration:
     """Begin a migration of the deployer's hosts, or go on with the one that was begun; see `Deployer.migrate`."""
     seat = seat or Nobody()
     if until:
@@ -94,7 +94,7 @@ def migrate(deployer: Deployer, until: str, restart: bool, check: bool, seat: Se
         return Migration(walk(kept.state, verbs, seat, kept.save, until=until), kept.folder)
 
 
-def back(deployer: Deployer, seat: Seat | None, given: Given) -> Migration:
+def back(deployer: Hosts, seat: Seat | None, given: Given) -> Migration:
     """Bring every host that the newest migration has switched back to what served before; see `Deployer.migrate_back`.
 
     Raises:
@@ -117,7 +117,7 @@ def back(deployer: Deployer, seat: Seat | None, given: Given) -> Migration:
         return Migration(go_back(replace(kept.state, settings=settings), verbs, seat, kept.save), kept.folder)
 
 
-def newest(deployer: Deployer) -> Migration | None:
+def newest(deployer: Hosts) -> Migration | None:
     """The newest migration of the deployer's hosts; where it names no inventory, of any; None where there is none.
 
     Raises:
@@ -128,7 +128,7 @@ def newest(deployer: Deployer) -> Migration | None:
     return Migration(kept.state, kept.folder) if kept is not None else None
 
 
-def _fleet(deployer: Deployer) -> tuple[tuple[str, ...], str]:
+def _fleet(deployer: Hosts) -> tuple[tuple[str, ...], str]:
     sources = tuple(inventory_state(deployer.paths)["sources"])
     return sources, fleet_id(sources, deployer.limit)
 
@@ -137,7 +137,7 @@ def _of(state: State, fleet: str) -> bool:
     return fleet_id(state.sources, state.limit) == fleet
 
 
-def _given(deployer: Deployer) -> tuple[str, ...]:
+def _given(deployer: Hosts) -> tuple[str, ...]:
     return tuple(deployer.paths)
 
 
@@ -155,7 +155,7 @@ def _refuse_to_forget(state: State) -> None:
         )
 
 
-def _begun(deployer: Deployer, sources: tuple[str, ...], wanted: Mapping[str, Any], given: Given) -> Kept:
+def _begun(deployer: Hosts, sources: tuple[str, ...], wanted: Mapping[str, Any], given: Given) -> Kept:
     settings = Settings(**wanted)
     _refuse_mistakes(settings)
     state = State(

@@ -166,11 +166,13 @@ class Judge:
 
     def _of_new(self, probe: str, subject: Subject, passed: RunState, ask: bool) -> Measurement:
         try:
-            return self._measured(subject, ask, not ask)
+            return self._measured(subject, ask, not ask, lambda: _refuse_dead(probe, subject, passed))
         except DeployError as error:
             raise _failed(probe, f"{probe}: {error.problem}", subject, passed, subject.log) from None
 
-    def _measured(self, subject: Subject, ask: bool, under_load: bool) -> Measurement:
+    def _measured(
+        self, subject: Subject, ask: bool, under_load: bool, watch: Callable[[], None] = lambda: None
+    ) -> Measurement:
         release = subject.staged.release
         order = Order(
             prompts_of(self.gate),
@@ -182,7 +184,8 @@ class Judge:
         )
         http = Client(order.key)
         server = by_name(asking.identify(http, subject.url, about=hardware()), release.served_name)
-        return measured(server, shown_url(platform.node(), release.port), http, order, self.new.release, self.say)
+        shown = shown_url(platform.node(), release.port)
+        return measured(server, shown, http, order, self.new.release, self.say, watch)
 
     @property
     def _path(self) -> str:
@@ -279,6 +282,13 @@ def _failed(probe: str, reason: str, subject: Subject, passed: RunState, log: st
     if dead:
         return GateFailure("process", f"{reason}; {dead}", subject.log, now.exit)
     return GateFailure(probe, reason, log)
+
+
+def _refuse_dead(probe: str, subject: Subject, passed: RunState) -> None:
+    now = subject.supervisor.state()
+    dead = death(now, passed)
+    if dead:
+        raise GateFailure("process", f"{probe}: {dead}", subject.log, now.exit)
 
 
 def _refuse_unmeasured(old: Measurement) -> None:

@@ -33,6 +33,7 @@ def put_under_load(
     tokenizer: str,
     key: str = "",
     say: Say = lambda text: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> Load:
     """Measure a server at each rate, one after the other.
 
@@ -44,6 +45,7 @@ def put_under_load(
         tokenizer: folder of the model, where the load is made; its tokenizer counts tokens.
         key: that the server wants; '' for none.
         say: told how far it is.
+        watch: called again and again meanwhile; what it raises ends the load.
 
     Raises:
         DeployError: the settings are beyond bounds, there is no such environment, or its benchmark cannot be run.
@@ -52,7 +54,7 @@ def put_under_load(
     order = _order(server, prompts, settings, tokenizer)
     generator, client = "", ""
     steps: list[Step] = []
-    with making(maker, order, key) as answers:
+    with making(maker, order, key, watch) as answers:
         for answer in answers(STARTING, longest(settings)):
             if "problem" in answer:
                 raise maker.cannot_run(str(answer["problem"]))

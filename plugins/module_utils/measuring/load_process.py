@@ -26,6 +26,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.wording import pri
 VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "NO_PROXY": "*", "no_proxy": "*"}
 LOG = 4000  # bytes of what went wrong
 MOST_SAID = 32 * 1024 * 1024  # bytes, several times what 10,000 requests come to
+LOOK = 2  # seconds between two looks at what is put under the load
 ENDING = 10  # seconds for what is left of a process that was ended
 ANSWERS = {"problem", "generator", "step"}
 
@@ -64,13 +65,16 @@ def program() -> list[str]:
 
 
 @contextmanager
-def making(maker: Maker, order: Mapping[str, Any], key: str = "") -> Iterator[Answers]:
+def making(
+    maker: Maker, order: Mapping[str, Any], key: str = "", watch: Callable[[], None] = lambda: None
+) -> Iterator[Answers]:
     """The benchmark, in a session of its own and a folder of its own; both end with the block.
 
     Args:
         maker: where.
         order: what it is told.
         key: that the server wants; '' for none.
+        watch: called again and again while nothing is said; what it raises ends the benchmark.
 
     Raises:
         DeployError: it cannot be started, or the API key is none.
@@ -103,7 +107,7 @@ def making(maker: Maker, order: Mapping[str, Any], key: str = "") -> Iterator[An
 
         def answers(starting: float, longest: float) -> Iterator[Mapping[str, Any]]:
             patience, silent, since = starting, True, time.monotonic()
-            while line := _next(maker, lines, patience, since):
+            while line := _next(maker, lines, patience, since, watch):
                 answer = _answer(line)
                 if answer is not None:
                     yield answer
@@ -164,18 +168,20 @@ def _read(stream: Any, lines: queue.Queue[bytes | None]) -> None:
     lines.put(b"")
 
 
-def _next(maker: Maker, lines: queue.Queue[bytes | None], patience: float, since: float) -> bytes:
+def _next(
+    maker: Maker, lines: queue.Queue[bytes | None], patience: float, since: float, watch: Callable[[], None]
+) -> bytes:
     """The next line; empty at the end. What is no answer grants no more time."""
-    left = _left(patience, since)
-    try:
-        line = lines.get(timeout=left)
-    except queue.Empty:
-        raise _silent(patience) from None
-    if not left:
-        raise _silent(patience)
-    if line is None:
-        raise maker.cannot_run(f"it says more than {MOST_SAID // 2**20} MiB")
-    return line
+    while left := _left(patience, since):
+        try:
+            line = lines.get(timeout=min(left, LOOK))
+        except queue.Empty:
+            watch()
+            continue
+        if line is None:
+            raise maker.cannot_run(f"it says more than {MOST_SAID // 2**20} MiB")
+        return line
+    raise _silent(patience)
 
 
 def _status(process: subprocess.Popen[bytes], patience: float, since: float) -> int:

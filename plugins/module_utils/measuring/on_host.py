@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +106,7 @@ def measured(
     order: Order,
     maker: Release | None,
     say: asking.Say = lambda text: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """A server's answers, and what it does under load.
 
@@ -116,6 +117,7 @@ def measured(
         order: what is to be measured.
         maker: the release whose environment makes the load; None where none is to be made.
         say: told how far it is.
+        watch: called again and again during the load; what it raises ends it.
 
     Raises:
         DeployError: it does not answer, or no load can be made.
@@ -124,7 +126,7 @@ def measured(
     load = None
     if order.load is not None and maker is not None:
         environment = Environment.of(maker)
-        load = put_under_load(server, order.prompts, order.load, environment, maker.model.path, http.key, say)
+        load = put_under_load(server, order.prompts, order.load, environment, maker.model.path, http.key, say, watch)
     return Measurement(dataclasses.replace(server, url=shown), now(), answers, load)
 
 

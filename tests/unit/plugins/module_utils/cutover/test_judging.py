@@ -166,6 +166,21 @@ def test_a_release_that_dies_under_load_is_told_with_how_it_ended(
     assert "double starts" in found.log
 
 
+def test_a_load_is_given_up_when_the_process_ends(loaded: ReleasedHost, prefix: Path) -> None:
+    pid = f"""$(sed -n 's/.*"pid": \\([0-9]*\\).*/\\1/p' {loaded.folder.path}/pid.json)"""
+    (prefix / "bin" / "python").write_text(
+        """#!/bin/sh
+        read -r order
+        case $order in *'"steps": []'*) echo '{"generator": "g"}'; exit;; esac
+        """
+        f"kill -9 {pid}; exec sleep 600"
+    )
+    loaded.gate("new", load={"rates": [1], "requests": 3})
+    found = loaded.cut_over("new", judged=True)
+    assert (found.outcome, found.probe, found.failure["kind"]) == ("restored", "process", "crash")
+    assert found.reason.startswith("load: the service's process ended")
+
+
 def test_a_load_that_cannot_be_made_is_refused_before_anything_is_stopped(loaded: ReleasedHost) -> None:
     loaded.stage("without", environment=Artifact("x", "e" * 64, "/nowhere"))
     loaded.gate("without", load={"rates": [1], "requests": 3})

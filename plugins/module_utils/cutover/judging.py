@@ -53,7 +53,7 @@ from ansible_collections.deployer.sglang.plugins.module_utils.measuring.parity i
 )
 from ansible_collections.deployer.sglang.plugins.module_utils.measuring.prompts import Prompts, built_in
 from ansible_collections.deployer.sglang.plugins.module_utils.release import StagedRelease
-from ansible_collections.deployer.sglang.plugins.module_utils.service import MAX_RATE, RENDERING, Gate, LoadGate
+from ansible_collections.deployer.sglang.plugins.module_utils.service import MAX_RATE, RENDERING, TEXT, Gate, LoadGate
 from ansible_collections.deployer.sglang.plugins.module_utils.store import Store
 from ansible_collections.deployer.sglang.plugins.module_utils.supervisors.base import RunState
 from ansible_collections.deployer.sglang.plugins.module_utils.wording import counted
@@ -114,7 +114,7 @@ class Judge:
             except DeployError as error:
                 problem = f"the gate compares with release {old.staged.id}, which cannot be measured: {error.problem}"
                 raise DeployError(problem, LEAVE_OUT, error.detail) from None
-            _refuse_unmeasured(self._before)
+            _refuse_unmeasured(self._before, parity is not None and parity.compare == RENDERING)
         if load is not None and not under_load:
             release = self.new.release
             try_out(old.url if old else "", Environment.of(release), release.model.path)
@@ -291,7 +291,14 @@ def _refuse_dead(probe: str, subject: Subject, passed: RunState) -> None:
         raise GateFailure("process", f"{probe}: {dead}", subject.log, now.exit)
 
 
-def _refuse_unmeasured(old: Measurement) -> None:
+def _refuse_unmeasured(old: Measurement, rendering: bool) -> None:
+    """Refuse what nothing can be compared with: a new release that is no better would be found alike."""
+    replies = old.answers.replies if old.answers else ()
+    if replies and all(one.error for one in replies):
+        raise DeployError(f"what serves refuses all prompts of the gate: {clean(replies[0].error)}", LEAVE_OUT)
+    if rendering and any(one.prompt_tokens is None and not one.error for one in replies):
+        fix = f"ask for parity: {TEXT}, or leave it out of its gate for this cut-over"
+        raise DeployError("what serves does not say how long prompts are once they are rendered", fix)
     steps = old.load.steps if old.load else ()
     problem = next((one.problem for one in steps if one.problem), "")
     if problem:

@@ -101,6 +101,30 @@ def test_what_cannot_be_measured_is_left_as_it_is(host: ReleasedHost, monkeypatc
     assert not told.exists(), "a host that its operator has taken out of the gateway stays out"
 
 
+@pytest.mark.parametrize(
+    ("reply", "compare", "problem"),
+    [
+        (Reply(error="422 content\x1b[2J is 5"), "text", "refuses all prompts of the gate: 422 content is 5"),
+        (Reply(text="a"), "rendering", "does not say how long prompts are"),
+        (Reply(text="a"), "text", ""),
+    ],
+)
+def test_what_nothing_can_be_compared_with_is_refused(
+    host: ReleasedHost, monkeypatch: pytest.MonkeyPatch, reply: Reply, compare: str, problem: str
+) -> None:
+    old, new = host.stage("old"), host.stage("new")
+    host.cut_over(old)
+    before = host.run
+    host.gate(new, parity={"compare": compare, "prompts": PROMPTS})
+    monkeypatch.setattr(judging.asking, "reply_to", lambda *given: reply)
+    if not problem:
+        assert host.cut_over(new, judged=True).outcome == "committed"
+        return
+    with pytest.raises(DeployError, match=problem):
+        host.cut_over(new, judged=True)
+    assert host.run == before
+
+
 def test_a_cut_over_that_is_killed_while_it_measures_leaves_what_serves(
     host: ReleasedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

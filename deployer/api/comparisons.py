@@ -22,6 +22,7 @@ from deployer.compare.maker import Maker
 from deployer.compare.parity import Parity
 from deployer.compare.prompt_file import read_prompts
 from deployer.compare.record import load_file, save
+from deployer.wording import printable
 
 MAX_TOKENS = 64  # of an answer that is asked for parity
 
@@ -124,13 +125,15 @@ def compare(
         no_worse: how many times the old server's p99 end-to-end latency the new one's may be, with no more failures.
 
     Raises:
-        DeployError: they were not measured alike, or nothing was measured of both.
+        DeployError: they were not measured alike, nothing was measured of both, or both refuse all prompts.
     """
     if old.answers is None and old.load is None:
         raise DeployError(f"nothing was measured of {old.server.url}", "measure it with --parity or --load")
     answers, loads = None, None
     if old.answers is not None and new.answers is not None:
         seen = parity.evidence(old, new)
+        if seen.pairs and all(one.old.error and one.new.error for one in seen.pairs):
+            raise DeployError(f"both refuse all prompts: {printable(seen.pairs[0].new.error)}", "correct the prompts")
         found = explanations(seen)
         answers = Parity(seen.old, seen.new, tuple(seen.pairs), found, notes(seen), rendering_only)
     if old.load is not None and new.load is not None:

@@ -54,6 +54,14 @@ def test_the_exit_code_is_the_worse_of_both() -> None:
     assert compare(old, dataclasses.replace(new, load=dataclasses.replace(new.load, steps=steps))).exit_code == 2
 
 
+def test_servers_that_refuse_all_prompts_are_not_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, gpu1=Double(refuses=lambda messages: "content is no text\x1b[2J"))
+    measured = measure("http://gpu1:8001")
+    with pytest.raises(DeployError, match=r"both refuse all prompts: 400 .*content is no text") as raised:
+        compare(measured, measured)
+    assert str(raised.value).isprintable()
+
+
 def test_json_has_no_number_that_is_none() -> None:
     told = json.loads(json.dumps(compare(recorded.llamafactory(), recorded.sglang()).as_json, allow_nan=False))
     assert told["schema"] == 1 and told["load"]["old"]["rates"][-1]["rate"] == "max"

@@ -74,7 +74,7 @@ def test_links_are_neither_followed_nor_removed(host: PrunedHost, tmp_path: Path
     assert (outside / "environment.json").exists()
     assert (environments / "linked-0123456789ab").is_symlink()
     assert str(environments / "linked-0123456789ab") in [row["path"] for row in done["left_alone"]]
-    assert f"old-{digest('old')[:12]}" in names(done["removed"])
+    assert f"old-{digest('old')[:12]}" in names(done["removed"]), done
 
 
 def test_what_is_not_the_deployments_is_left_alone_and_named(host: PrunedHost) -> None:

@@ -10,7 +10,7 @@ from demo.inputs import default_cache, make_inputs
 from tests.lab.conftest import NewLab
 from tests.lab.fleet import SERVICE, Fleet
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 PLATFORMS = [
     {"name": "gpu1", "base": "bullseye", "groups": ["gpu-nodes"]},

@@ -108,6 +108,12 @@ class OnFleet:
         lines = tuple(line for wrong in problems.values() for line in wrong)
         return found.Adopted(good, says if good else "not all can be recorded", lines, serving)
 
+    def serves_now(self) -> Mapping[str, Mapping[str, found.Serving]]:
+        return {
+            host: {one.service: found.Serving(one.release, one.engine) for one in answer.services}
+            for host, answer in self.deployer.adopt(check=True).hosts.items()
+        }
+
     def plan(self, services: Sequence[str], max_fail: int | str) -> found.Planned:
         plan = self.deployer.plan(services=services)
         self.seat.tell("plan", hosts=planned_hosts(plan.explained))

@@ -103,8 +103,13 @@ def back(deployer: Hosts, seat: Seat | None, given: Given) -> Migration:
     seat = seat or Nobody()
     _, fleet = _fleet(deployer)
     with folders.locked(fleet, initiator()):
+        kept = folders.newest_of(fleet)
+        if kept is not None and kept.state.ended == BACK:
+            seat.tell("message", level="info", text=f"{kept.state.id} went back already: {kept.state.meaning}")
+            return Migration(replace(kept.state, exit_code=0), kept.folder)
         every = [one for one in folders.kept_migrations() if _of(one.state, fleet) and one.state.ended != BACK]
-        kept = next((one for one in every if one.state.switched), every[0] if every else None)
+        if kept is not None and not kept.state.switched:
+            kept = next((one for one in every if one.state.switched), kept)
         if kept is None:
             raise DeployError(
                 "there is no migration of these hosts to go back on, in this folder",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from deployer.migration.state import BACK, BEGUN, COMMITTED, UNCHANGED, Hosts, Switched
-from deployer.migration.verbs import Changed
+from deployer.migration.state import BACK, BEGUN, COMMITTED, LEFT, UNCHANGED, Hosts, Switched
+from deployer.migration.verbs import Changed, Serving
 from deployer.runs import results
 
 
 def begun(hosts: Hosts) -> dict[str, dict[str, Switched]]:
-    """The services with their cut-over under way; those that were switched before stay so."""
+    """The services with their cut-over under way."""
     return {
-        host: {name: one if one.switched else replace(one, outcome=BEGUN) for name, one in services.items()}
-        for host, services in hosts.items()
+        host: {name: replace(one, outcome=BEGUN) for name, one in services.items()} for host, services in hosts.items()
     }
 
 
@@ -43,3 +43,36 @@ def went_back(hosts: Hosts, changed: Changed) -> dict[str, dict[str, Switched]]:
             one = replace(known, after=cut.after, reason=cut.reason, outcome=BACK if there else known.outcome)
             after.setdefault(host, {})[service] = one
     return after
+
+
+def left_alone(
+    hosts: Hosts, named: Sequence[str], now: Mapping[str, Mapping[str, Serving]]
+) -> tuple[dict[str, dict[str, Switched]], tuple[str, ...]]:
+    """What going back leaves as it is, LEFT, and why, a line each.
+
+    That is a service which somebody has switched since: what its owner chose is newer than what this migration knows.
+    And it is a host that the inventory does not have any more.
+
+    Args:
+        hosts: what services are.
+        named: the hosts that go back.
+        now: what serves; a host that is not reached has no services, one that the inventory lacks is not there.
+    """
+    left: dict[str, dict[str, Switched]] = {}
+    why: list[str] = []
+    for host in named:
+        for service, one in hosts[host].items():
+            if not one.switched or not one.before:
+                continue
+            found = now.get(host, {}).get(service, Serving())
+            if host not in now:
+                reason = "the inventory does not have this host any more"
+            elif one.outcome == COMMITTED and found.engine:
+                reason = f"somebody has started {found.engine} there since"
+            elif one.outcome == COMMITTED and found.release not in ("", one.after, one.before):
+                reason = f"somebody has switched it to {found.release} since"
+            else:
+                continue
+            left.setdefault(host, {})[service] = replace(one, outcome=LEFT, reason=reason)
+            why.append(f"{host}: {service} stays as it is: {reason}. Its release before was {one.before}")
+    return left, tuple(why)

@@ -77,16 +77,16 @@ def kept_migrations(base: Path | None = None) -> list[Kept]:
 
 
 def newest_of(fleet: str, base: Path | None = None) -> Kept | None:
-    """The newest migration of some hosts; None where there is none.
+    """The migration of some hosts that is under way, or else their newest; None where there is none.
+
+    A clock that was set back may have one that is under way look older than one that is done.
 
     Args:
         fleet: as `fleet_id` has it; '' for the newest of any.
         base: that migrations lie below.
     """
-    for one in kept_migrations(base):
-        if fleet in ("", fleet_id(one.state.sources, one.state.limit)):
-            return one
-    return None
+    every = [one for one in kept_migrations(base) if fleet in ("", fleet_id(one.state.sources, one.state.limit))]
+    return next((one for one in every if not one.state.ended), every[0] if every else None)
 
 
 @contextmanager

@@ -20,8 +20,10 @@ SCHEMA: Literal[1] = 1
 PENDING, RUNNING, DONE, SKIPPED = "pending", "running", "done", "skipped"
 FAILED, STOPPED, TAKEN_BACK = "failed", "stopped", "taken back"
 OVER = (DONE, SKIPPED)
+EVERY = (PENDING, RUNNING, DONE, SKIPPED, FAILED, STOPPED, TAKEN_BACK)
 # What a service on a host came to, beside the outcomes of a cut-over.
 BEGUN, COMMITTED, UNCHANGED, NOT_RESTORED, BACK = "begun", "committed", "unchanged", "not_restored", "back"
+LEFT = "left"  # as somebody else has switched it since, or it is not in the inventory any more
 REPLACED = "replaced"  # by a new migration of the same hosts
 # What may be asked for anew at any time: it decides about what is still to come, and nothing else.
 CHANGEABLE = ("compare", "rendering_only", "accept_differences", "no_worse", "batches", "max_fail")
@@ -137,7 +139,8 @@ class Switched:
         before: id of the release that served before the migration; '' where none did.
         engine: of that.
         after: id of the release that is committed now, as far as it was seen.
-        outcome: of its last cut-over; BEGUN where the end was not seen, BACK after going back, '' before any.
+        outcome: of its last cut-over; BEGUN where the end was not seen, BACK after going back, LEFT where that left it
+            as it was, '' before any.
         reason: why it failed; '' where it did not.
     """
 
@@ -151,6 +154,21 @@ class Switched:
     def switched(self) -> bool:
         """This migration has switched it, or may have."""
         return self.outcome in (COMMITTED, BEGUN, NOT_RESTORED)
+
+    def as_found(self, release: str, engine: str) -> Switched:
+        """The same with what was found to serve it now.
+
+        What this migration has not brought is what served before it, also where it had brought something earlier.
+
+        Args:
+            release: that serves; '' where none does.
+            engine: of that; '' where it is known already.
+        """
+        if not release or (self.switched and (self.outcome != COMMITTED or release == self.after)):
+            return self
+        if release == self.before and not self.switched:
+            return replace(self, engine=engine or self.engine)
+        return Switched(release, engine or (self.engine if release == self.before else ""))
 
     def after_cutover(self, outcome: str, after: str, reason: str) -> Switched:
         """The same with what its cut-over came to.
@@ -345,14 +363,24 @@ def loaded(content: bytes, where: str) -> State:
         DeployError: it is none that this version wrote.
     """
     try:
-        return _adapter().validate_json(content)
+        state = _adapter().validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(map(str, first["loc"])) or "it"
-        raise DeployError(
-            f"{where} is no state of a migration: {at}: {first['msg']}",
-            "move its folder away, and begin a new migration; what hosts serve, `deployer status` says",
-        ) from None
+        raise _no_state(where, f"{at}: {first['msg']}") from None
+    steps = [*state.steps.items(), *([("back", state.back.step)] if state.back else [])]
+    for name, step in steps:
+        if step.state not in EVERY:
+            raise _no_state(where, f"{name}: no step is at {step.state!r}")
+    return state
+
+
+def _no_state(where: str, why: str) -> DeployError:
+    return DeployError(
+        f"{where} is no state of a migration that this version knows: {why}",
+        "read it with the version that wrote it; or move its folder away, and begin a new migration: what hosts serve, "
+        "python -m deployer status says, and what they served before, history",
+    )
 
 
 def _services(state: State) -> Iterator[tuple[str, str, Switched]]:

@@ -109,6 +109,12 @@ class Verbs(Protocol):
     def adopt(self, services: Sequence[str], max_fail: int | str) -> Adopted:
         """Record what serves."""
 
+    def serves_now(self) -> Mapping[str, Mapping[str, Serving]]:
+        """What serves now, with an engine only where nobody has recorded it yet; nothing is changed.
+
+        A host that is not reached has no services; one that the inventory does not have is not there.
+        """
+
     def plan(self, services: Sequence[str], max_fail: int | str) -> Planned:
         """Plan, and show the plan."""
 

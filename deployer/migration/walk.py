@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.migration import steps
-from deployer.migration.hosts import begun, came_to, went_back
+from deployer.migration.hosts import begun, came_to, left_alone, went_back
 from deployer.migration.state import (
     BACK,
     DONE,
@@ -38,6 +38,10 @@ from deployer.wording import counted
 AFTER = {results.DONE: DONE, results.STOPPED: STOPPED}
 NOT_AGREED = "not agreed to; what serves is as it was"
 GOES_BACK = "the comparison did not pass, and the canary went back"
+
+
+class _NotKept(Exception):
+    """The state cannot be written any more: nothing is begun that nobody would know of."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def walk(
     """
     if until:
         step_named(until)
-    return _Walk(state, verbs, seat, keep, clock).go(until)
+    one = _Walk(state, verbs, seat, keep, clock)
+    return one.as_kept(lambda: one.go(until))
 
 
 def go_back(
@@ -100,7 +105,8 @@ def go_back(
     clock: Callable[[], float] = time.time,
 ) -> State:
     """Bring every host that a migration has switched back to what served before it; otherwise as `walk`."""
-    return _Walk(state, verbs, seat, keep, clock).back()
+    one = _Walk(state, verbs, seat, keep, clock)
+    return one.as_kept(one.back)
 
 
 class _Walk:
@@ -115,6 +121,8 @@ class _Walk:
         self._inventory = ""
         self._compared = False  # in this call
         self._planned: tuple[PlannedService, ...] = ()
+        self._there: tuple[str, ...] = ()  # the hosts of the inventory, once it was planned
+        self._touched = False  # a host may have been switched by this call
         self._do: Mapping[str, Callable[[], Came]] = {
             steps.DOCTOR: self._doctor,
             steps.ADOPT: self._adopt,
@@ -127,6 +135,17 @@ class _Walk:
             steps.ROLLOUT: self._rollout,
             steps.REPORT: self._report,
         }
+
+    def as_kept(self, do: Callable[[], State]) -> State:
+        """What a walk comes to; where the state cannot be written, that ends it, in words and an exit code."""
+        try:
+            return do()
+        except _NotKept as error:
+            code = results.NOT_RESTORED if self._touched else results.REFUSED
+            looks = "; what hosts serve: python -m deployer status" if self._touched else ""
+            meaning = f"the state of this migration cannot be written: {error}. Make room, and go on{looks}"
+            self._seat.tell("migration.ended", exit_code=code, meaning=meaning, ended="")
+            return replace(self._state, exit_code=code, meaning=meaning)
 
     def go(self, until: str) -> State:
         if self._state.back is not None and self._state.back.step.state != DONE:
@@ -152,7 +171,7 @@ class _Walk:
         state = replace(self._state.described_by(self._inventory), meaning="")
         if state.step(steps.CANARY).over and state.step(steps.ROLLOUT).over:
             return state
-        return state.without(steps.PLAN)
+        return state.without(steps.ADOPT, steps.PLAN)
 
     def back(self) -> State:
         hosts = self._state.switched
@@ -203,12 +222,22 @@ class _Walk:
         for host, services in found.serving.items():
             for service, one in services.items():
                 known = self._state.hosts.get(host, {}).get(service, Switched())
-                if not known.switched:
-                    engine = one.engine or (known.engine if known.before == one.release else "")
-                    known = replace(known, before=one.release, engine=engine)
-                serving.setdefault(host, {})[service] = known
-        self._note(self._state.with_hosts(serving))
+                serving.setdefault(host, {})[service] = known.as_found(one.release, one.engine)
+        self._note(self._with_found(serving))
         return Came(DONE if found.good else FAILED, found.says, found.problems, code=_unless(found.good))
+
+    def _with_found(self, serving: Mapping[str, Mapping[str, Switched]]) -> State:
+        """The state with what serves now; a canary that somebody has switched meanwhile is begun with anew."""
+        state = self._state.with_hosts(serving)
+        pairs = [
+            (one, state.hosts[state.canary][name]) for name, one in self._state.hosts.get(state.canary, {}).items()
+        ]
+        if self._state.measured and any(known.before != found.before for known, found in pairs):
+            again = state.without(steps.MEASURE, steps.CANARY, steps.COMPARE, steps.CONFIRM)
+            return replace(again, compared=(), comparison=None)
+        if any(known.switched and not found.switched for known, found in pairs):
+            return replace(state.without(steps.CANARY, steps.COMPARE, steps.CONFIRM), comparison=None)
+        return state
 
     def _plan(self) -> Came:
         settings = self._state.settings
@@ -216,6 +245,7 @@ class _Walk:
         if not found.good:
             return Came(FAILED, found.says, found.problems, code=results.REFUSED)
         self._planned = found.services
+        self._there = (*dict.fromkeys(one.host for one in found.services), *found.lost)
         hosts: dict[str, dict[str, Switched]] = {}
         for one in found.services:
             known = self._state.hosts.get(one.host, {}).get(one.service, Switched())
@@ -223,10 +253,14 @@ class _Walk:
         left = {host: services for host, services in self._state.hosts.items() if host in self._state.switched}
         lost = {host: self._state.hosts.get(host, {}) for host in found.lost}
         self._note(replace(self._state, hosts={**hosts, **left, **lost}))
-        self._choose(found.services)
-        return Came(DONE, f"{found.says}; the canary is {self._state.canary}", found.problems)
+        self._choose(found.services, found.lost)
+        gone = [host for host in left if host not in self._there]
+        problems = [
+            f"{host} was switched, and the plan does not have it any more: it is left as it is" for host in gone
+        ]
+        return Came(DONE, f"{found.says}; the canary is {self._state.canary}", (*found.problems, *problems))
 
-    def _choose(self, planned: Sequence[PlannedService]) -> None:
+    def _choose(self, planned: Sequence[PlannedService], lost: Sequence[str]) -> None:
         """The host that is switched first: the one that was named, or was chosen before, or has something to compare.
 
         Raises:
@@ -234,6 +268,8 @@ class _Walk:
         """
         hosts = list(dict.fromkeys(one.host for one in planned))
         named = self._state.settings.canary
+        if named in lost:
+            raise DeployError(f"the canary {named} could not be planned", "mend what is wrong with it, and go on")
         if named and named not in hosts:
             fix = f"use one of {_names(hosts)}" if hosts else "see: python -m deployer plan"
             raise DeployError(f"--canary {named}: the plan has no such host", fix)
@@ -280,6 +316,7 @@ class _Walk:
         """Roll out; what is under way counts as switched from its beginning on, as nobody may see its end."""
         earlier = {host: self._state.hosts[host] for host in hosts}
         self._note(self._state.with_hosts(begun(earlier)))
+        self._touched = True
         try:
             changed = self._verbs.rollout(hosts, self._state.settings.services, batches, max_fail)
         except DeployError:
@@ -311,11 +348,12 @@ class _Walk:
             judged = state.comparison if self._compared else self._verbs.judge(state.compared, state.settings)
             self._note(replace(state, comparison=judged))
         passed = judged is None or judged.passed
-        if not state.others and passed:
+        if not self._others and passed:
             return Came(SKIPPED, f"there is no host but {state.canary}")
         if self._seat.asks:
-            text = f"{_names(state.others)} to be switched" if state.others else f"{state.canary} to stay as it is"
-            if self._seat.agrees(Question(steps.CONFIRM, text, state.others), self._state):
+            others = self._others
+            text = f"{_names(others)} to be switched" if others else f"{state.canary} to stay as it is"
+            if self._seat.agrees(Question(steps.CONFIRM, text, others), self._state):
                 return Came(DONE, "agreed to" if passed else "agreed to, though the comparison did not pass")
             return Came(PENDING, f"not agreed to; {state.canary} stays as it is", code=results.STOPPED)
         if not passed:
@@ -324,9 +362,14 @@ class _Walk:
 
     def _rollout(self) -> Came:
         settings = self._state.settings
-        if not self._state.others:
+        if not self._others:
             return Came(SKIPPED, f"there is no host but {self._state.canary}")
-        return self._switch(self._state.others, settings.batches, settings.max_fail)
+        return self._switch(self._others, settings.batches, settings.max_fail)
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """The hosts of the plan but the canary."""
+        return tuple(host for host in self._state.others if host in self._there)
 
     def _report(self) -> Came:
         self._verbs.report(self._state)
@@ -334,24 +377,33 @@ class _Walk:
 
     def _take_back(self, hosts: Sequence[str], *, whole: bool) -> State:
         """Bring hosts back, and end: the canary, as its comparison did not pass, or all, as that was asked for."""
-        wanted, without = targets_back(self._state, hosts)
         began = self._clock()
         self._note(replace(self._state, back=Return(tuple(hosts), whole, StepState(RUNNING, began))))
-        self._seat.tell("migration.back", state=RUNNING, targets=wanted, without=without)
+        left: Mapping[str, Mapping[str, Switched]] = {}
+        wanted: Mapping[str, Mapping[str, str]] = {}
+        without: Mapping[str, tuple[str, ...]] = {}
+        why: tuple[str, ...] = ()
         try:
+            left, why = left_alone(self._state.hosts, hosts, self._verbs.serves_now())
+            self._note(self._state.with_hosts(left))
+            wanted, without = targets_back(self._state, hosts)
+            self._seat.tell("migration.back", state=RUNNING, targets=wanted, without=without)
             changed = self._bring_back(wanted)
         except DeployError as error:
             changed = Changed(results.REFUSED, error.problem, problems=(str(error),))
+        except KeyboardInterrupt:
+            changed = Changed(results.STOPPED, "interrupted; going back is not done")
         self._note(self._state.with_hosts(went_back(self._state.hosts, changed)))
         good = changed.code == results.DONE
         stays = "".join(f"; {host} had no {', '.join(names)} before: it stays" for host, names in without.items())
         says = f"{_names(list(wanted))} serves what served before" if good and wanted else changed.says
+        says += f"; {_names(list(left))} left as {'they are' if len(left) > 1 else 'it is'}" if left else ""
         step = StepState(
             DONE if good else FAILED,
             began,
             self._clock(),
             says + stays,
-            changed.problems,
+            (*changed.problems, *why),
             (changed.run,) if changed.run else (),
         )
         self._note(replace(self._state, back=Return(tuple(hosts), whole, step)))
@@ -370,7 +422,8 @@ class _Walk:
 
     def _bring_back(self, wanted: Mapping[str, Mapping[str, str]]) -> Changed:
         if not wanted:
-            return Changed(results.DONE, "there was nothing before")
+            return Changed(results.DONE, "there is nothing to go back to")
+        self._touched = True
         return self._verbs.back(wanted, self._state.settings.batches, self._state.settings.max_fail)
 
     def _end(self, code: int, meaning: str) -> State:
@@ -385,7 +438,10 @@ class _Walk:
     def _note(self, state: State) -> None:
         if state != self._state:
             self._state = state
-            self._keep(state)
+            try:
+                self._keep(state)
+            except OSError as error:
+                raise _NotKept(error.strerror or str(error)) from error
 
     def _change(self, name: str, **changes: Any) -> None:
         self._note(self._state.with_step(name, **changes))

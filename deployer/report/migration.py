@@ -12,6 +12,7 @@ from deployer.migration.state import (
     BEGUN,
     DONE,
     FAILED,
+    LEFT,
     PENDING,
     RUNNING,
     SKIPPED,
@@ -48,6 +49,7 @@ OUTCOMES = {
     "": Badge("○", "not begun", QUIET),
     BEGUN: Badge("?", "end not seen", BAD),
     BACK: Badge("↩", "went back", WARN),
+    LEFT: Badge("=", "left as it is", WARN),
 }
 NOT_PASSED = Badge("✗", "did not pass", WARN)
 ENDINGS = {

@@ -83,6 +83,8 @@ def test_a_migration_is_stopped_killed_continued_reported_and_gone_back_on(fleet
 
     back = fleet.deployer("migrate", "--back", "--yes")
     assert back.status == 0 and releases(fleet) == before and state(fleet)["ended"] == "back"
+    again = fleet.deployer("migrate", "--back", "--yes")
+    assert again.status == 0 and "went back already" in again.output
 
 
 @pytest.mark.slow

@@ -104,6 +104,10 @@ def test_what_serves_is_known_by_its_release_and_what_cannot_be_adopted_is_said(
     found = verbs(fake).adopt((), 1)
     assert found.good and found.says == "recorded s of a" and found.serving["a"]["s"] == Serving("r", "llamafactory")
     assert found.problems == ("b: a container keeps it. Fix: stop it there",)
+    assert verbs(fake).serves_now() == {
+        "a": {"s": Serving("r", "llamafactory")},
+        "b": {"s": Serving("", "llamafactory")},
+    }
     assert not verbs(fake).adopt((), 0).good and verbs(fake).adopt(("other",), 0).good
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -60,6 +62,9 @@ class Fleet:
     def adopt(self, services: Sequence[str], max_fail: int | str) -> Adopted:
         serving = {host: {"s": Serving(one, "llamafactory" if one else "")} for host, one in self.serving.items()}
         return self._did("adopt") or Adopted(True, "recorded", serving=serving)
+
+    def serves_now(self) -> Mapping[str, Mapping[str, Serving]]:
+        return {host: {"s": Serving(one)} for host, one in self.serving.items()}
 
     def plan(self, services: Sequence[str], max_fail: int | str) -> Planned:
         planned = tuple(PlannedService(host, "s", one == self.described) for host, one in self.serving.items())
@@ -132,12 +137,13 @@ class Person:
 
 @dataclass
 class Walker:
-    """Walks, is killed, and walks on from what was kept."""
+    """Walks, is killed, and walks on from what was kept; `full_at` says which states the disk has no room for."""
 
     fleet: Fleet
     state: State = field(default_factory=lambda: State("20261129T000000Z-migration", 0.0))
     kept: list[State] = field(default_factory=list)
     person: Person = field(default_factory=lambda: Person(asks=False))
+    full_at: Callable[[State], bool] = lambda state: False
 
     def go(self, until: str = "", says: Sequence[bool] | None = None, **settings: Any) -> State:
         """A call of `migrate`, by somebody who answers, or with --yes."""
@@ -172,6 +178,8 @@ class Walker:
         clock = itertools.count(1.0).__next__
 
         def keep(kept: State) -> None:
+            if self.full_at(kept):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.state = kept
             self.kept.append(kept)
 

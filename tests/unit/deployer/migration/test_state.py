@@ -45,9 +45,12 @@ def test_what_is_written_is_what_is_read() -> None:
     assert loaded(dumped(WHOLE).encode(), "state.json") == WHOLE
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"id": "x", "created": 1, "schema": 2}', b"[1]"])
+UNKNOWN = b'{"id": "x", "created": 1, "steps": {"plan": {"state": "guessed"}}}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"id": "x", "created": 1, "schema": 2}', b"[1]", UNKNOWN])
 def test_what_is_no_state_is_refused_with_what_to_do(content: bytes) -> None:
-    with pytest.raises(DeployError, match=r"is no state of a migration: .* Fix: move its folder away"):
+    with pytest.raises(DeployError, match=r"is no state of a migration that .* Fix: .* move its folder away"):
         loaded(content, "state.json")
 
 
@@ -94,6 +97,9 @@ def test_a_migration_is_kept_for_its_user_alone_and_found_again(tmp_path: Path) 
     second = kept.begun(WHOLE, tmp_path / "m")
     found = kept.newest_of(fleet, tmp_path / "m")
     assert found is not None and found.folder == second.folder != begun.folder
+    second.save(replace(second.state, ended=DONE))  # as after a clock was set back
+    found = kept.newest_of(fleet, tmp_path / "m")
+    assert found is not None and found.folder == begun.folder
 
 
 def test_two_do_not_walk_at_once_and_the_second_is_told_who_does(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-from deployer.migration.state import BACK, COMMITTED, DONE, PENDING, RUNNING, SKIPPED, TAKEN_BACK
+from deployer.migration.state import BACK, COMMITTED, DONE, LEFT, PENDING, RUNNING, SKIPPED, TAKEN_BACK
 from deployer.migration.steps import NAMES
 from deployer.migration.verbs import Changed, Looked, Recorded
 from tests.unit.deployer.migration.fake_verbs import DIFFERS, NEW, OLD, PASSED, REFUSED, Fleet, Walker
@@ -275,3 +275,72 @@ def test_every_state_is_kept_before_what_follows_from_it(walker: Walker) -> None
     running = [[name for name, one in kept.steps.items() if one.state == RUNNING] for kept in walker.kept]
     assert [name for name in NAMES if [name] in running] == list(NAMES)
     assert any(kept.switched == ("a",) and kept.step("canary").state == RUNNING for kept in walker.kept)
+
+
+def test_what_somebody_has_switched_since_is_left_as_it_is(walker: Walker) -> None:
+    walker.go()
+    walker.fleet.serving.update(b="their-release")
+    state = walker.back()
+    assert (state.exit_code, state.ended) == (0, BACK)
+    assert walker.fleet.serving == {"a": OLD, "b": "their-release", "c": OLD}
+    assert state.hosts["b"]["s"].outcome == LEFT and state.back is not None
+    assert "b left as it is" in state.meaning
+    assert state.back.step.problems == (
+        f"b: s stays as it is: somebody has switched it to their-release since. Its release before was {OLD}",
+    )
+
+
+def test_a_host_that_the_inventory_does_not_have_any_more_keeps_no_other_from_going_back(walker: Walker) -> None:
+    walker.go()
+    del walker.fleet.serving["b"]
+    state = walker.back()
+    assert state.ended == BACK and walker.fleet.serving == {"a": OLD, "c": OLD}
+    assert state.hosts["b"]["s"].outcome == LEFT and "does not have this host" in state.hosts["b"]["s"].reason
+
+
+def test_a_switched_host_that_the_plan_does_not_have_any_more_is_said_and_left_out(walker: Walker) -> None:
+    walker.go("confirm")
+    del walker.fleet.serving["a"]
+    walker.fleet.digest = "second"
+    state = walker.go()
+    assert state.ended == DONE and state.canary == "b" and walker.fleet.did[-3] == "rollout c"
+    assert state.step("plan").problems == (
+        "a was switched, and the plan does not have it any more: it is left as it is",
+    )
+
+
+def test_what_serves_is_looked_at_again_before_it_is_switched(walker: Walker) -> None:
+    walker.go("measure")
+    walker.fleet.serving.update(a="restarted-otherwise", b="their-release")
+    walker.go()
+    assert walker.fleet.did.count("record a") == 2, "what was measured does not serve any more"
+    walker.back()
+    assert walker.fleet.serving == {"a": "restarted-otherwise", "b": "their-release", "c": OLD}
+
+
+def test_a_canary_that_somebody_took_back_is_switched_and_compared_again(walker: Walker) -> None:
+    walker.go("confirm")
+    walker.fleet.serving.update(a=OLD)
+    walker.fleet.did.clear()
+    assert walker.go(says=[True, True]).ended == DONE
+    assert walker.fleet.did == ["adopt", "plan", "rollout a", "compare a", "rollout b c", "report", "report"]
+
+
+def test_a_second_switch_of_the_canary_whose_end_nobody_saw_goes_back_to_what_was_there_at_first(
+    walker: Walker,
+) -> None:
+    walker.go("compare")
+    walker.fleet.digest, walker.fleet.described = "second", "second-release"
+    walker.killed_in("rollout", lambda: walker.fleet.serving.update(a="second-release"))
+    walker.go("compare")
+    assert walker.back().ended == BACK and walker.fleet.serving["a"] == OLD
+
+
+@pytest.mark.parametrize(("last", "code", "serving"), [("begun", 2, OLD), ("committed", 3, NEW)])
+def test_a_state_that_cannot_be_written_ends_the_walk(walker: Walker, last: str, code: int, serving: str) -> None:
+    walker.full_at = lambda state: any(one.outcome == last for host in state.hosts.values() for one in host.values())
+    state = walker.go()
+    assert state.exit_code == code and "cannot be written: No space left on device. Make room" in state.meaning
+    assert walker.fleet.serving == {"a": serving, "b": OLD, "c": OLD}
+    walker.full_at = lambda state: False
+    assert walker.go().ended == DONE and walker.back().ended == BACK and walker.fleet.serving["a"] == OLD

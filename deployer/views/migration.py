@@ -19,6 +19,7 @@ from deployer.migration.state import (
     BEGUN,
     DONE,
     FAILED,
+    LEFT,
     PENDING,
     RUNNING,
     SKIPPED,
@@ -53,8 +54,9 @@ STYLE = {
     STOPPED: "yellow",
     TAKEN_BACK: "yellow",
 }
-STYLE_OF_OUTCOME = {**OUTCOME_STYLE, "": "dim", BEGUN: "red", BACK: "yellow"}
+STYLE_OF_OUTCOME = {**OUTCOME_STYLE, "": "dim", BEGUN: "red", BACK: "yellow", LEFT: "yellow"}
 NOT_BEGUN = "not begun"
+UP_TO_PLAN = steps.NAMES[: steps.NAMES.index(steps.PLAN) + 1]
 
 
 class PersonSeat:
@@ -71,6 +73,7 @@ class PersonSeat:
         self._asks = asks
         self._verbose = verbose
         self._plan: Mapping[str, Any] = {}
+        self._scrolled = False  # something was shown below the plan
 
     @property
     def asks(self) -> bool:
@@ -79,7 +82,7 @@ class PersonSeat:
 
     def agrees(self, question: Question, state: State) -> bool:
         """Whether they say yes; what it is about they have been shown."""
-        if question.about == steps.CANARY and self._plan:  # which staging has scrolled away
+        if question.about == steps.CANARY and self._plan and self._scrolled:
             self._show_plan({host: one for host, one in self._plan.items() if host in question.hosts})
         if question.about == steps.CONFIRM and state.comparison is not None:
             for line in comparison_lines(state):
@@ -95,6 +98,7 @@ class PersonSeat:
         if kind == "plan":
             self._plan = data["hosts"]
             self._show_plan(self._plan)
+        self._scrolled = self._scrolled or (kind == "migration.step" and data["step"] not in UP_TO_PLAN)
         for line in lines_of(kind, data):
             self._console.print(line, highlight=False, soft_wrap=True)
 

@@ -73,6 +73,21 @@ def test_a_person_is_shown_what_they_are_asked_about(monkeypatch: pytest.MonkeyP
     assert "a: [no] GPU" in text and "back a: s to old" in text and "lost" in text
 
 
+def test_a_plan_is_shown_again_with_the_question_where_staging_has_scrolled_it_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(TerminalOperator, "says_yes", lambda self, interrupts: True)
+    shown: list[list[str]] = []
+    monkeypatch.setattr(PersonSeat, "_show_plan", lambda self, hosts: shown.append([*hosts]))
+    seat = PersonSeat(Console(file=io.StringIO()), asks=True)
+    question = Question("canary", "a to be switched", ("a",))
+    seat.tell("plan", hosts={"a": {}, "b": {}})
+    seat.tell("migration.step", step="plan", state=DONE, says="2 hosts", problems=[], seconds=2.0)
+    assert seat.agrees(question, STATE) and shown == [["a", "b"]]
+    seat.tell("migration.step", step="stage", state=DONE, says="staged", problems=[], seconds=2.0)
+    assert seat.agrees(question, STATE) and shown == [["a", "b"], ["a"]]
+
+
 def test_a_program_is_told_an_event_a_line_and_asked_nothing() -> None:
     stream = io.StringIO()
     seat = ProgramSeat(JsonLines(stream))

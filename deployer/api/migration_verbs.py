@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from deployer.migration.verbs import Question
 from deployer.report.comparison import headline, write_comparison
 from deployer.report.migration import REPORT, write_migration
 from deployer.runs.provenance import inventory_state
+from deployer.runs.redaction import Redaction, known_secrets
 from deployer.runs.watch import planned_hosts
 from deployer.wording import counted
 
@@ -87,7 +89,7 @@ class OnFleet:
     def doctor(self, max_fail: int | str) -> found.Looked:
         plan = self.deployer.doctor()
         good, problems = _judged(plan, max_fail)
-        return found.Looked(good, _counted(plan), problems)
+        return found.Looked(good, _counted(plan), self._redacted(problems))
 
     def adopt(self, services: Sequence[str], max_fail: int | str) -> found.Adopted:
         adoption = self.deployer.adopt(check=self.check)
@@ -105,7 +107,7 @@ class OnFleet:
                 problems[host] = wrong
         good = len(problems) <= (number_of(max_fail, len(adoption.hosts)) or 0)
         says = f"recorded {', '.join(recorded)}" if recorded else "nothing new to record"
-        lines = tuple(line for wrong in problems.values() for line in wrong)
+        lines = self._redacted([line for wrong in problems.values() for line in wrong])
         return found.Adopted(good, says if good else "not all can be recorded", lines, serving)
 
     def serves_now(self) -> Mapping[str, Mapping[str, found.Serving]]:
@@ -126,7 +128,7 @@ class OnFleet:
             if one.role == "service"
         )
         lost = tuple(host.host for host in plan.hosts.values() if host.exit_code == 2)
-        return found.Planned(good, _counted(plan), problems, planned, lost)
+        return found.Planned(good, _counted(plan), self._redacted(problems), planned, lost)
 
     def stage(self, max_fail: int | str) -> found.Changed:
         with self.seat.watching() as listeners:
@@ -146,7 +148,7 @@ class OnFleet:
             taken.append(one.service)
         missing = [service for service in services if service not in taken and not problems]
         problems += [f"{host} {service}: it was not measured" for service in missing]
-        return found.Recorded(tuple(taken), tuple(problems))
+        return found.Recorded(tuple(taken), self._redacted(problems))
 
     def rollout(
         self, hosts: Sequence[str], services: Sequence[str], batches: Sequence[int | str], max_fail: int | str
@@ -164,7 +166,7 @@ class OnFleet:
             else:
                 comparisons.save(one.measurement, self._of(one.service) / NEW)
         if missing:
-            return Judged(False, ("it could not be measured again",), tuple(missing))
+            return Judged(False, ("it could not be measured again",), self._redacted(missing))
         return self.judge(services, settings)
 
     def judge(self, services: Sequence[str], settings: Settings) -> Judged:
@@ -199,6 +201,11 @@ class OnFleet:
             write_migration(self.folder, state)
         except OSError as error:
             raise DeployError(f"{self.folder / REPORT} cannot be written: {error}", "make room there") from error
+
+    def _redacted(self, lines: Sequence[str]) -> tuple[str, ...]:
+        """Lines that are kept, without the secrets that the command was started with; those of runs are so already."""
+        redacted = Redaction(known_secrets(self.deployer.arguments, os.environ, self.deployer.extra_vars))
+        return tuple(map(str, map(redacted, lines)))
 
     def _measured(self, host: str, services: Sequence[str], settings: Settings) -> Sequence[Measured]:
         prompts = None
@@ -237,7 +244,7 @@ def _counted(plan: Plan) -> str:
     severities = [one.severity for host in plan.hosts.values() for one in host.findings]
     parts = [counted(len(plan.hosts), "host")]
     lost = sum(bool(host.failure) for host in plan.hosts.values())
-    parts += [f"{lost} without an answer"] * bool(lost)
+    parts += [f"{lost} failed"] * bool(lost)
     parts += [counted(severities.count(kind), kind) for kind in ("error", "warning") if kind in severities]
     return ", ".join(parts)
 

@@ -195,7 +195,7 @@ class _Walk:
         try:
             came = self._do[name]()
         except DeployError as error:
-            came = Came(FAILED, error.problem, (str(error),), code=results.REFUSED)
+            came = Came(FAILED, error.problem, (_line(error),), code=results.REFUSED)
         except KeyboardInterrupt:
             came = Came(STOPPED, "interrupted; it is done again", code=results.STOPPED)
         runs = (*before.runs, came.run) if came.run else before.runs
@@ -332,7 +332,7 @@ class _Walk:
         try:
             judged = self._verbs.compare(state.canary, state.compared, state.settings)
         except DeployError as error:
-            judged = Judged(False, ("it could not be measured again",), (str(error),))
+            judged = Judged(False, ("it could not be measured again",), (_line(error),))
         self._compared = True
         self._note(replace(self._state, comparison=judged))
         if judged.passed or self._seat.asks:
@@ -390,7 +390,7 @@ class _Walk:
             self._seat.tell("migration.back", state=RUNNING, targets=wanted, without=without)
             changed = self._bring_back(wanted)
         except DeployError as error:
-            changed = Changed(results.REFUSED, error.problem, problems=(str(error),))
+            changed = Changed(results.REFUSED, error.problem, problems=(_line(error),))
         except KeyboardInterrupt:
             changed = Changed(results.STOPPED, "interrupted; going back is not done")
         self._note(self._state.with_hosts(went_back(self._state.hosts, changed)))
@@ -431,7 +431,7 @@ class _Walk:
         try:
             self._verbs.report(self._state)
         except DeployError as error:
-            self._seat.tell("message", level="error", text=str(error))
+            self._seat.tell("message", level="error", text=_line(error))
         self._seat.tell("migration.ended", exit_code=code, meaning=meaning, ended=self._state.ended)
         return self._state
 
@@ -463,6 +463,11 @@ def _of(changed: Changed) -> Came:
     good = changed.code == results.DONE
     state = AFTER.get(changed.code, FAILED)
     return Came(state, changed.says, changed.problems, changed.run, code=None if good else changed.code)
+
+
+def _line(error: DeployError) -> str:
+    """An error without its detail, which may be pages that Ansible printed."""
+    return str(DeployError(error.problem, error.fix))
 
 
 def _unless(good: bool) -> int | None:

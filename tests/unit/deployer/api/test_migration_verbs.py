@@ -53,6 +53,8 @@ class Fake:
     done: Rollout | None = None
     limit: str = ""
     adopted: dict[str, Any] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
+    extra_vars: Mapping[str, Any] = field(default_factory=dict)
 
     def doctor(self) -> Plan:
         return self.plans
@@ -85,10 +87,17 @@ def verbs(fake: Fake, folder: Path | None = None) -> OnFleet:
 def test_as_many_hosts_may_be_lost_as_is_allowed_and_each_says_why() -> None:
     fake = Fake(plan_with(a=planned(WARNING), b=planned(ERROR), c=HostResult("", failure="no route")))
     looked = verbs(fake).doctor(1)
-    assert (looked.good, looked.says) == (False, "3 hosts, 1 without an answer, 1 error, 1 warning")
+    assert (looked.good, looked.says) == (False, "3 hosts, 1 failed, 1 error, 1 warning")
     assert any("b: gpus: there is none. Fix: plug one in" in line for line in looked.problems)
     found = verbs(fake).plan((), 2)
     assert found.good and found.lost == ("b", "c") and [one.host for one in found.services] == ["a"]
+
+
+def test_what_is_kept_of_a_problem_has_no_secret_that_the_command_was_given() -> None:
+    fake = Fake(plan_with(a=HostResult("", failure="port is 'hf_abcdefgh'")), extra_vars={"hub_token": "hf_abcdefgh"})
+    assert all(
+        one.problems and "hf_abcdefgh" not in str(one) for one in (verbs(fake).doctor(0), verbs(fake).plan((), 0))
+    )
 
 
 def test_what_runs_already_stays() -> None:

@@ -240,6 +240,8 @@ def test_an_error_of_a_verb_ends_the_call_and_leaves_no_host_in_doubt(walker: Wa
     assert (state.exit_code, state.switched) == (2, ()) and state.step("canary").problems == (
         "no room. Fix: make room",
     )
+    walker.fleet.answers["rollout"] = DeployError("no inventory", "mend it", "pages of\nwhat Ansible printed")
+    assert walker.go().step("canary").problems == ("no inventory. Fix: mend it",)
     other = Walker(Fleet({"a": OLD}, answers={"stage": KeyboardInterrupt()}))
     assert other.go().exit_code == 4 and other.state.step("stage").state == "stopped"
 

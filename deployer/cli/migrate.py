@@ -81,7 +81,7 @@ def migrate(
     Example: python -m deployer migrate -i fleet/hosts.yml -l gpu-nodes --load --no-worse 1.2
     """
     if sum((back, status, bool(until or restart or options.check))) > 1:
-        raise typer.BadParameter("give one of --back and --status, or neither with --until, --restart and --check")
+        raise typer.BadParameter("--back and --status each go alone: not with the other, and not with --until, --restart or --check")
     if status:
         _say_status(options)
         raise typer.Exit()
@@ -131,11 +131,13 @@ def _asks(options: Options, until: str, back: bool) -> bool:
     """Whether somebody is asked before anything is switched.
 
     Raises:
-        DeployError: something would be switched, and nobody can be asked.
+        DeployError: something would be switched, and nobody can be asked; or there is no step of that name.
     """
     from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
-    from deployer.migration.steps import BEFORE_THE_SWITCH
+    from deployer.migration.steps import BEFORE_THE_SWITCH, step_named
 
+    if until:
+        step_named(until)
     if options.yes or options.check or (until in BEFORE_THE_SWITCH and not back):
         return False
     if sys.stdin.isatty() and not options.as_json:

@@ -35,10 +35,11 @@ def somewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ([], "--yes; or first what touches nothing that serves: python -m deployer migrate -i a, --until measure"),
         (["--until", "canary"], "nothing is switched on a guess"),
+        (["--until", "cutover"], "there is no step 'cutover'"),
         (["--json"], "--json answers programs"),
         (["--back"], "migrate -i a, --status"),
-        (["--back", "--status"], "give one of --back and --status"),
-        (["--back", "--until", "plan"], "give one of --back and --status"),
+        (["--back", "--status"], "--back and --status each go alone"),
+        (["--back", "--until", "plan"], "--back and --status each go alone"),
         (["--status"], "there is no migration of these hosts in this folder"),
         (["--yes", "--until", "cutover"], "there is no step 'cutover'"),
         (["--yes", "--rates", "x"], "--rates 'x'"),

@@ -81,7 +81,7 @@ def migrate(
     Example: python -m deployer migrate -i fleet/hosts.yml -l gpu-nodes --load --no-worse 1.2
     """
     if sum((back, status, bool(until or restart or options.check))) > 1:
-        raise typer.BadParameter("--back and --status each go alone: not with the other, and not with --until, --restart or --check")
+        raise typer.BadParameter("--back and --status each go alone, without --until, --restart and --check")
     if status:
         _say_status(options)
         raise typer.Exit()

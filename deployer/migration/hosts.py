@@ -51,7 +51,7 @@ def left_alone(
     """What going back leaves as it is, LEFT, and why, a line each.
 
     That is a service which somebody has switched since: what its owner chose is newer than what this migration knows.
-    And it is a host that the inventory does not have any more.
+    And it is what the inventory does not have any more: a host, or a service of it.
 
     Args:
         hosts: what services are.
@@ -67,6 +67,8 @@ def left_alone(
             found = now.get(host, {}).get(service, Serving())
             if host not in now:
                 reason = "the inventory does not have this host any more"
+            elif now[host] and service not in now[host]:
+                reason = "the inventory does not describe this service any more"
             elif one.outcome == COMMITTED and found.engine:
                 reason = f"somebody has started {found.engine} there since"
             elif one.outcome == COMMITTED and found.release not in ("", one.after, one.before):

@@ -396,7 +396,8 @@ class _Walk:
         self._note(self._state.with_hosts(went_back(self._state.hosts, changed)))
         good = changed.code == results.DONE
         stays = "".join(f"; {host} had no {', '.join(names)} before: it stays" for host, names in without.items())
-        says = f"{_names(list(wanted))} serves what served before" if good and wanted else changed.says
+        serve = "serve" if len(wanted) > 1 else "serves"
+        says = f"{_names(list(wanted))} {serve} what served before" if good and wanted else changed.says
         says += f"; {_names(list(left))} left as {'they are' if len(left) > 1 else 'it is'}" if left else ""
         step = StepState(
             DONE if good else FAILED,

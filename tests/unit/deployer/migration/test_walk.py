@@ -296,7 +296,7 @@ def test_a_host_that_the_inventory_does_not_have_any_more_keeps_no_other_from_go
     walker.go()
     del walker.fleet.serving["b"]
     state = walker.back()
-    assert state.ended == BACK and walker.fleet.serving == {"a": OLD, "c": OLD}
+    assert state.ended == BACK and walker.fleet.serving == {"a": OLD, "c": OLD} and "a, c serve what" in state.meaning
     assert state.hosts["b"]["s"].outcome == LEFT and "does not have this host" in state.hosts["b"]["s"].reason
 
 

@@ -150,7 +150,8 @@ class _Walk:
     def go(self, until: str) -> State:
         if self._state.back is not None and self._state.back.step.state != DONE:
             if self._state.back.whole:
-                raise DeployError("going back was begun, and is not done", "go on with it: migrate --back")
+                fix = "go on with it: migrate --back; a host that is gone for good, take out of the inventory first"
+                raise DeployError("going back was begun, and is not done", fix)
             return self._take_back((self._state.canary,), whole=False)
         self._inventory = self._verbs.inventory()
         self._note(self._to_look_at_again())
@@ -378,7 +379,7 @@ class _Walk:
     def _take_back(self, hosts: Sequence[str], *, whole: bool) -> State:
         """Bring hosts back, and end: the canary, as its comparison did not pass, or all, as that was asked for."""
         began = self._clock()
-        self._note(replace(self._state, back=Return(tuple(hosts), whole, StepState(RUNNING, began))))
+        self._note(replace(self._state, back=Return(tuple(hosts), whole, StepState(RUNNING, began)), ended=""))
         left: Mapping[str, Mapping[str, Switched]] = {}
         wanted: Mapping[str, Mapping[str, str]] = {}
         without: Mapping[str, tuple[str, ...]] = {}
@@ -398,6 +399,8 @@ class _Walk:
         stays = "".join(f"; {host} had no {', '.join(names)} before: it stays" for host, names in without.items())
         serve = "serve" if len(wanted) > 1 else "serves"
         says = f"{_names(list(wanted))} {serve} what served before" if good and wanted else changed.says
+        still = [host for host in wanted if host in self._state.switched]
+        says = f"{_names(still)} did not go back: {says}" if whole and still and not good else says
         says += f"; {_names(list(left))} left as {'they are' if len(left) > 1 else 'it is'}" if left else ""
         step = StepState(
             DONE if good else FAILED,

@@ -254,7 +254,8 @@ def test_nothing_is_compared_where_that_is_not_wanted(walker: Walker) -> None:
 def test_going_back_that_was_killed_has_to_be_finished(walker: Walker) -> None:
     walker.go()
     walker.fleet.answers["back"] = Changed(1, "b is as it was", cuts={})
-    assert walker.back().exit_code == 1 and walker.state.ended != BACK
+    assert walker.back().exit_code == 1 and walker.state.meaning == "a, b, c did not go back: b is as it was"
+    assert walker.state.ended == "", "it is under way, though all was done before"
     with pytest.raises(DeployError, match="go on with it: migrate --back"):
         walker.go()
     assert walker.back().ended == BACK and walker.fleet.serving == {"a": OLD, "b": OLD, "c": OLD}

@@ -98,7 +98,7 @@ def test_once_mended_the_plan_is_clean_and_says_what_would_run(folder: Path) -> 
     assert done.returncode == 0, done.stdout
     service, way_back = json.loads(done.stdout)["gpu1.example.com"]["services"]
     assert service["gpus"][0]["product"] == "H100"
-    assert service["memory"]["weights"] == 14_768_732_160
+    assert service["memory"]["weights"] == 14_917_042_176
     assert service["kv_bytes_per_token"] == 81_920
     assert service["kv_tokens"] > 500_000
     assert way_back["weight_bytes"] == 29_536_614_400
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_with_what_would(folder: Path) -> None:
     assert found.keys() == {"inference_services[code2sql].gpus", "inference_services[code2sql].predecessor.gpus"}
     own = found["inference_services[code2sql].gpus"]
     assert "GiB are missing" in own["message"]
-    assert own["fix"] == "tensor_parallel_size: 2 would do"
+    assert own["fix"] == "tensor_parallel_size: 4 would do"
 
 
 def test_an_unknown_gpu_is_named_with_the_nearest(folder: Path) -> None:

@@ -31,7 +31,7 @@ from deployer.wording import counted
 
 if TYPE_CHECKING:
     from deployer.api.hosts import Hosts
-    from deployer.runs.events import Listener
+    from deployer.runs.events import Event, Listener
 
 PROMPTS, COMPARISONS = "prompts", "compared"
 OLD, NEW, COMPARED = "old.json", "new.json", "comparison.json"
@@ -65,6 +65,16 @@ class Nobody:
 
     def compared(self, service: str, comparison: Comparison) -> None:
         """Nobody looks."""
+
+
+@dataclass
+class _Interrupted:
+    """A listener that knows whether Ctrl-C was typed."""
+
+    interrupted: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.interrupted = self.interrupted or event.kind == "interrupted"
 
 
 @dataclass(frozen=True)
@@ -131,11 +141,12 @@ class OnFleet:
         return found.Planned(good, _counted(plan), self._redacted(problems), planned, lost)
 
     def stage(self, max_fail: int | str) -> found.Changed:
+        heard = _Interrupted()
         with self.seat.watching() as listeners:
-            done = self.deployer.stage(max_fail=max_fail, check=self.check, listeners=listeners)
+            done = self.deployer.stage(max_fail=max_fail, check=self.check, listeners=(heard, *listeners))
         hosts = counted(len(done.hosts), "host")
         would = "would be staged on" if self.check else "staged on"
-        return _changed(done, f"{would} {hosts}")
+        return replace(_changed(done, f"{would} {hosts}"), interrupted=heard.interrupted)
 
     def record(self, host: str, services: Sequence[str], settings: Settings) -> found.Recorded:
         problems = []
@@ -154,9 +165,11 @@ class OnFleet:
         self, hosts: Sequence[str], services: Sequence[str], batches: Sequence[int | str], max_fail: int | str
     ) -> found.Changed:
         these = replace(self.deployer, limit=",".join(hosts))
+        heard = _Interrupted()
         with self.seat.watching() as listeners:
-            done = these.rollout(services=services, batches=batches, max_fail=max_fail, listeners=listeners)
-        return _changed(done, _outcomes(done))
+            every: Sequence[Listener] = (heard, *listeners)
+            done = these.rollout(services=services, batches=batches, max_fail=max_fail, listeners=every)
+        return replace(_changed(done, _outcomes(done)), interrupted=heard.interrupted)
 
     def compare(self, host: str, services: Sequence[str], settings: Settings) -> Judged:
         missing = []

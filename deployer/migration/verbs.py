@@ -88,6 +88,7 @@ class Changed:
         run: its id.
         cuts: host -> service -> what became of it.
         problems: why hosts failed, a line each.
+        interrupted: Ctrl-C was typed meanwhile, also where it came to its end all the same.
     """
 
     code: int
@@ -95,6 +96,7 @@ class Changed:
     run: str = ""
     cuts: Mapping[str, Mapping[str, Cut]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 class Verbs(Protocol):

@@ -465,6 +465,9 @@ class _Walk:
 
 def _of(changed: Changed) -> Came:
     good = changed.code == results.DONE
+    if good and changed.interrupted:
+        says = f"{changed.says}; interrupted: nothing more is begun"
+        return Came(DONE, says, changed.problems, changed.run, code=results.STOPPED)
     state = AFTER.get(changed.code, FAILED)
     return Came(state, changed.says, changed.problems, changed.run, code=None if good else changed.code)
 

@@ -18,6 +18,7 @@ from deployer.api.plans import Plan, plan_of
 from deployer.api.rollouts import HostOutcome, Rollout, ServiceOutcome
 from deployer.migration.state import Settings
 from deployer.migration.verbs import Cut, Serving
+from deployer.runs.events import Event
 from deployer.runs.results import ADOPT, HostResult, Summary
 from tests.unit.deployer.compare import recorded
 
@@ -55,6 +56,7 @@ class Fake:
     adopted: dict[str, Any] = field(default_factory=dict)
     arguments: Sequence[str] = ()
     extra_vars: Mapping[str, Any] = field(default_factory=dict)
+    happens: Sequence[str] = ("run.started",)
 
     def doctor(self) -> Plan:
         return self.plans
@@ -77,6 +79,9 @@ class Fake:
 
     def rollout(self, **how: Any) -> Rollout:
         assert self.done is not None
+        for listener in how["listeners"]:
+            for kind in self.happens:
+                listener(Event(kind, {}, run="r"))
         return self.done
 
 
@@ -154,3 +159,5 @@ def test_a_rollout_comes_to_its_cut_overs(code: int) -> None:
     changed = verbs(Fake(done=done)).rollout(["a"], (), (), 0)
     assert (changed.code, changed.run) == (code, "run") and changed.cuts["a"]["s"] == Cut(outcome, "new", "why" * code)
     assert changed.says == ("it failed" if code else "1 committed") and len(changed.problems) == code
+    assert not changed.interrupted
+    assert verbs(Fake(done=done, happens=("run.started", "interrupted"))).rollout(["a"], (), (), 0).interrupted

@@ -246,6 +246,14 @@ def test_an_error_of_a_verb_ends_the_call_and_leaves_no_host_in_doubt(walker: Wa
     assert other.go().exit_code == 4 and other.state.step("stage").state == "stopped"
 
 
+def test_ctrl_c_ends_the_walk_also_where_what_was_under_way_came_to_its_end(walker: Walker) -> None:
+    walker.fleet.answers["stage"] = Changed(0, "staged", interrupted=True)
+    state = walker.go()
+    assert (state.exit_code, state.step("stage").state) == (4, DONE) and walker.fleet.serving["a"] == OLD
+    assert state.meaning == "stage: staged; interrupted: nothing more is begun"
+    assert walker.go().ended == DONE and walker.fleet.did.count("stage") == 1
+
+
 def test_nothing_is_compared_where_that_is_not_wanted(walker: Walker) -> None:
     state = walker.go(compare=False)
     assert state.ended == DONE and not any(one.startswith(("record", "compare")) for one in walker.fleet.did)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ STYLE = {
 }
 STYLE_OF_OUTCOME = {**OUTCOME_STYLE, "": "dim", BEGUN: "red", BACK: "yellow", LEFT: "yellow"}
 NOT_BEGUN = "not begun"
+UNREAD = (OSError, UnicodeError)  # of an output that is closed, full, or of another encoding
 UP_TO_PLAN = steps.NAMES[: steps.NAMES.index(steps.PLAN) + 1]
 
 
@@ -81,7 +83,13 @@ class PersonSeat:
         return self._asks
 
     def agrees(self, question: Question, state: State) -> bool:
-        """Whether they say yes; what it is about they have been shown."""
+        """Whether they say yes; what it is about they have been shown. Who cannot read it has not agreed to it."""
+        try:
+            return self._asked(question, state)
+        except UNREAD:
+            return False
+
+    def _asked(self, question: Question, state: State) -> bool:
         if question.about == steps.CANARY and self._plan and self._scrolled:
             self._show_plan({host: one for host, one in self._plan.items() if host in question.hosts})
         if question.about == steps.CONFIRM and state.comparison is not None:
@@ -94,7 +102,11 @@ class PersonSeat:
             return TerminalOperator(self._console, True).says_yes(interrupts)
 
     def tell(self, kind: str, **data: Any) -> None:
-        """Print what happens."""
+        """Print what happens; it goes on where nobody reads it."""
+        with contextlib.suppress(*UNREAD):
+            self._tell(kind, data)
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind == "plan":
             self._plan = data["hosts"]
             self._show_plan(self._plan)
@@ -116,11 +128,12 @@ class PersonSeat:
 
     def compared(self, service: str, comparison: Comparison) -> None:
         """Print both servers, each prompt, and the figures."""
-        show_servers(self._console, comparison.old.server, comparison.new.server)
-        if comparison.parity is not None:
-            show_parity(self._console, comparison.parity)
-        if comparison.load is not None:
-            show_load(self._console, comparison.load)
+        with contextlib.suppress(*UNREAD):
+            show_servers(self._console, comparison.old.server, comparison.new.server)
+            if comparison.parity is not None:
+                show_parity(self._console, comparison.parity)
+            if comparison.load is not None:
+                show_load(self._console, comparison.load)
 
 
 class ProgramSeat:
@@ -141,9 +154,10 @@ class ProgramSeat:
         return True
 
     def tell(self, kind: str, **data: Any) -> None:
-        """Write an event."""
+        """Write an event; it goes on where nobody reads it."""
         self._migration = str(data.get("migration") or self._migration)
-        self._lines(Event(kind, data, time.time(), self._migration))
+        with contextlib.suppress(*UNREAD):
+            self._lines(Event(kind, data, time.time(), self._migration))
 
     def watching(self) -> AbstractContextManager[Sequence[Listener]]:
         """The events of a change stand between those of the migration."""

@@ -14,6 +14,7 @@ from deployer.compare.parity import Explanation
 from deployer.migration.state import BACK, DONE, FAILED, RUNNING, Judged, Return, State, StepState, Switched
 from deployer.migration.verbs import Question
 from deployer.runs.events import Event
+from deployer.views.console import Screen
 from deployer.views.json_lines import JsonLines
 from deployer.views.migration import PersonSeat, ProgramSeat, next_lines, show_ending, show_status
 from deployer.views.operator import TerminalOperator
@@ -86,6 +87,21 @@ def test_a_plan_is_shown_again_with_the_question_where_staging_has_scrolled_it_a
     assert seat.agrees(question, STATE) and shown == [["a", "b"]]
     seat.tell("migration.step", step="stage", state=DONE, says="staged", problems=[], seconds=2.0)
     assert seat.agrees(question, STATE) and shown == [["a", "b"], ["a"]]
+
+
+class Closed(io.StringIO):
+    """An output whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError("nobody reads it")
+
+
+def test_a_migration_goes_on_where_nobody_reads_of_it_and_is_not_agreed_to_by_nobody() -> None:
+    seat = PersonSeat(Screen(file=Closed()), asks=True)
+    step = {"step": "plan", "state": RUNNING, "says": "what would start", "number": 3, "of": 10}
+    for one in (seat, ProgramSeat(JsonLines(Closed()))):
+        one.tell("migration.step", **step)
+    assert not seat.agrees(Question("confirm", "b to be switched", ("b",)), STATE)
 
 
 def test_a_program_is_told_an_event_a_line_and_asked_nothing() -> None:

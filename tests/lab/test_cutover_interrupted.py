@@ -208,6 +208,7 @@ def test_a_disk_that_is_full_already_is_refused(one: OneHost) -> None:
     assert_next_rollout_finishes(one)
 
 
+@pytest.mark.slow
 def test_of_two_controllers_one_is_refused(one: OneHost, tmp_path: Path) -> None:
     second = DoubleFleet(one.fleet.lab, one.fleet.inputs, tmp_path / "second")
     second.describe(environment_variables={"RELEASE": "of the second controller"})

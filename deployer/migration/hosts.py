@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from deployer.migration.state import BACK, BEGUN, COMMITTED, LEFT, UNCHANGED, Hosts, Switched
+from deployer.migration.state import BACK, BEGUN, COMMITTED, LEFT, UNCHANGED, Hosts, State, Switched
 from deployer.migration.verbs import Changed, Serving
 from deployer.runs import results
 
@@ -78,3 +78,23 @@ def left_alone(
             left.setdefault(host, {})[service] = replace(one, outcome=LEFT, reason=reason)
             why.append(f"{host}: {service} stays as it is: {reason}. Its release before was {one.before}")
     return left, tuple(why)
+
+
+def targets_back(
+    state: State, hosts: Sequence[str] = ()
+) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
+    """The releases that what was switched goes back to, host -> service -> id; and what had none before, which stays.
+
+    Args:
+        state: of the migration.
+        hosts: only these; all where none is named.
+    """
+    wanted: dict[str, dict[str, str]] = {}
+    without: dict[str, tuple[str, ...]] = {}
+    for host in hosts or state.switched:
+        for service, one in state.hosts.get(host, {}).items():
+            if one.switched and one.before:
+                wanted.setdefault(host, {})[service] = one.before
+            elif one.switched:
+                without[host] = (*without.get(host, ()), service)
+    return wanted, without

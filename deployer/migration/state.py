@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, TypedDict
@@ -324,27 +324,6 @@ class State:
         return replace(self, hosts=hosts)
 
 
-def targets_back(
-    state: State, hosts: Sequence[str] = ()
-) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, ...]]]:
-    """The releases that what was switched goes back to, host -> service -> id; and what had none before, which stays.
-
-    Args:
-        state: of the migration.
-        hosts: only these; all where none is named.
-    """
-    wanted: dict[str, dict[str, str]] = {}
-    without: dict[str, tuple[str, ...]] = {}
-    for host, service, one in _services(state):
-        if not one.switched or (hosts and host not in hosts):
-            continue
-        if one.before:
-            wanted.setdefault(host, {})[service] = one.before
-        else:
-            without[host] = (*without.get(host, ()), service)
-    return wanted, without
-
-
 def fleet_id(sources: Sequence[str], limit: str) -> str:
     """What tells the hosts of one migration from those of another: where the inventory is, and the limit."""
     where = [one if "," in one else os.path.realpath(os.path.expanduser(one)) for one in sources]
@@ -381,12 +360,6 @@ def _no_state(where: str, why: str) -> DeployError:
         "read it with the version that wrote it; or move its folder away, and begin a new migration: what hosts serve, "
         "python -m deployer status says, and what they served before, history",
     )
-
-
-def _services(state: State) -> Iterator[tuple[str, str, Switched]]:
-    for host, services in state.hosts.items():
-        for service, one in services.items():
-            yield host, service, one
 
 
 def _typed(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.migration import steps
-from deployer.migration.hosts import begun, came_to, left_alone, went_back
+from deployer.migration.hosts import begun, came_to, left_alone, targets_back, went_back
 from deployer.migration.state import (
     BACK,
     DONE,
@@ -27,7 +27,6 @@ from deployer.migration.state import (
     State,
     StepState,
     Switched,
-    targets_back,
 )
 from deployer.migration.steps import STEPS, step_named
 from deployer.migration.verbs import Changed, PlannedService, Question, Seat, Verbs
@@ -418,7 +417,7 @@ class _Walk:
         if whole:
             if good:
                 self._note(replace(self._state, ended=BACK))
-            return self._end(changed.code, f"{step.says}")
+            return self._end(changed.code, step.says)
         if good:
             return self._end(results.RESTORED, f"{GOES_BACK}: {says}")
         code = results.RESTORED if changed.code == results.REFUSED else changed.code

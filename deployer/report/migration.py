@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.deployer.sglang.plugins.module_utils.files import write_file
+from deployer.migration.hosts import targets_back
 from deployer.migration.state import (
     BACK,
     BEGUN,
@@ -21,7 +22,6 @@ from deployer.migration.state import (
     State,
     StepState,
     Switched,
-    targets_back,
 )
 from deployer.migration.steps import STEPS
 from deployer.migration.words import command_line

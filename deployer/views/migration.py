@@ -15,6 +15,7 @@ from rich.table import Table
 
 from deployer.api.comparisons import Comparison
 from deployer.migration import steps
+from deployer.migration.hosts import targets_back
 from deployer.migration.state import (
     BACK,
     BEGUN,
@@ -27,7 +28,6 @@ from deployer.migration.state import (
     STOPPED,
     TAKEN_BACK,
     State,
-    targets_back,
 )
 from deployer.migration.steps import STEPS
 from deployer.migration.verbs import Question

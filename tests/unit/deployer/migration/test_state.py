@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.deployer.sglang.plugins.module_utils.errors import DeployError
 from deployer.compare.parity import Explanation
 from deployer.migration import kept
+from deployer.migration.hosts import targets_back
 from deployer.migration.state import (
     DONE,
     Judged,
@@ -22,7 +23,6 @@ from deployer.migration.state import (
     dumped,
     fleet_id,
     loaded,
-    targets_back,
 )
 from deployer.migration.words import command_line
 

@@ -277,18 +277,20 @@ def load_words(new: Sequence[Figures], old: Sequence[Figures]) -> str:
 def _failed(probe: str, reason: str, subject: Subject, passed: RunState, log: str = "") -> GateFailure:
     """What a release failed on; of one that died meanwhile, with what its log proves."""
     time.sleep(PAUSE)  # it may be about to
-    now = subject.supervisor.state()
-    dead = death(now, passed)
-    if dead:
-        return GateFailure("process", f"{reason}; {dead}", subject.log, now.exit)
-    return GateFailure(probe, reason, log)
+    return _died(f"{reason}; ", subject, passed) or GateFailure(probe, reason, log)
 
 
 def _refuse_dead(probe: str, subject: Subject, passed: RunState) -> None:
+    died = _died(f"{probe}: ", subject, passed)
+    if died is not None:
+        raise died
+
+
+def _died(before: str, subject: Subject, passed: RunState) -> GateFailure | None:
+    """That the process which passed is no more, said behind these words; None while it lives."""
     now = subject.supervisor.state()
     dead = death(now, passed)
-    if dead:
-        raise GateFailure("process", f"{probe}: {dead}", subject.log, now.exit)
+    return GateFailure("process", f"{before}{dead}", subject.log, now.exit) if dead else None
 
 
 def _refuse_unmeasured(old: Measurement, rendering: bool) -> None:

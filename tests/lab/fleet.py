@@ -141,6 +141,13 @@ class Fleet:
         text = yaml.safe_dump({"all": {"children": {"gpu-nodes": group}}})
         (self.folder / "services.yml").write_text(text)
 
+    def serve_predecessor(self, host: str) -> None:
+        """Have LLaMA-Factory serve on a host where SGLang is staged."""
+        self.describe()
+        for verb, words in (("rollout", ()), ("rollback", ("--to", "@predecessor"))):
+            done = self.deployer(verb, host, *words)
+            assert done.status == 0, done.output
+
     def environments(self) -> dict[str, dict[str, str]]:
         """`inference_environments`."""
         return {

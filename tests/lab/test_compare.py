@@ -25,11 +25,7 @@ SHORT = ("--rates", "2,max", "--requests", "4", "--max-tokens", "8")
 def fleet(lab: Lab, tmp_path: Path) -> Fleet:
     """LLaMA-Factory serves on gpu1, and SGLang is staged."""
     fleet = Fleet(lab, make_inputs(default_cache(), print), tmp_path)
-    fleet.describe()
-    for verb in ("rollout", "rollback"):
-        words = ("--to", "@predecessor") if verb == "rollback" else ()
-        done = fleet.deployer(verb, HOST, *words)
-        assert done.status == 0, done.output
+    fleet.serve_predecessor(HOST)
     return fleet
 
 

@@ -36,11 +36,7 @@ LOAD = {"rates": [2, "max"], "requests": 4, "max_tokens": 8}
 def fleet(lab: Lab, tmp_path: Path) -> Fleet:
     """LLaMA-Factory serves on gpu1, and SGLang is staged."""
     fleet = Fleet(lab, make_inputs(default_cache(), print), tmp_path)
-    fleet.describe()
-    for verb in ("rollout", "rollback"):
-        words = ("--to", "@predecessor") if verb == "rollback" else ()
-        done = fleet.deployer(verb, HOST, *words)
-        assert done.status == 0, done.output
+    fleet.serve_predecessor(HOST)
     return fleet
 
 
